@@ -1,0 +1,81 @@
+/** The way from a method of this library to the addon and back: errors, AbortSignal, progress. */
+import { AbortError, type Resource, toCephError } from './errors.js'
+import { type AbortToken, type AnyHandle, native, type OnProgress } from './native.js'
+
+export interface CallOptions {
+  /**
+   * Aborting rejects the call with an AbortError at once. Work that has begun stops where librbd lets it, else it goes
+   * on unheard; `close()` waits for it either way.
+   */
+  signal?: AbortSignal | undefined
+}
+
+export interface ProgressOptions extends CallOptions {
+  /** Called as the work goes on, with how much is done of how much; the unit is the call's own. */
+  onProgress?: OnProgress | undefined
+}
+
+type Start<T> = (token: AbortToken | undefined, onProgress: OnProgress | null) => Promise<T>
+
+/**
+ * Makes one native call. What it throws has the stack of the method's caller.
+ */
+export async function call<T>(resource: Resource, options: ProgressOptions, start: Start<T>): Promise<T> {
+  const { signal, onProgress } = options
+  try {
+    if (signal === undefined && onProgress === undefined) return await start(undefined, null)
+    return await stoppable(signal, onProgress, start)
+  } catch (error) {
+    if (!isNativeError(error)) throw error
+    const cephError = toCephError(error, resource)
+    Error.captureStackTrace(cephError, call)
+    throw cephError
+  }
+}
+
+/** A native call that opens something, which is closed again when the caller has stopped waiting for it. */
+export function open<H extends AnyHandle>(resource: Resource, options: CallOptions, start: Start<H>): Promise<H> {
+  const { signal } = options
+  return call(resource, options, async (token, onProgress) => {
+    const handle = await start(token, onProgress)
+    if (signal?.aborted) await native.close(handle)
+    return handle
+  })
+}
+
+async function stoppable<T>(
+  signal: AbortSignal | undefined,
+  onProgress: OnProgress | undefined,
+  start: Start<T>,
+): Promise<T> {
+  if (signal?.aborted) throw new AbortError({ cause: signal.reason })
+  const token = native.newAbortToken()
+  let stop: (reason: unknown) => void = () => {}
+  const stopped = new Promise<never>((_, reject) => {
+    stop = reason => {
+      native.abort(token)
+      reject(reason)
+    }
+  })
+  const onAbort = () => stop(new AbortError({ cause: signal?.reason }))
+  signal?.addEventListener('abort', onAbort, { once: true })
+  // An exception in the caller's own function stops the call as an abort does, and is what the call rejects with.
+  const report: OnProgress | null = onProgress
+    ? (done, total) => {
+        try {
+          onProgress(done, total)
+        } catch (error) {
+          stop(error)
+        }
+      }
+    : null
+  try {
+    return await Promise.race([start(token, report), stopped])
+  } finally {
+    signal?.removeEventListener('abort', onAbort)
+  }
+}
+
+function isNativeError(error: unknown): error is Error & { errno: number; syscall: string } {
+  return error instanceof Error && 'errno' in error && 'syscall' in error && !('resource' in error)
+}

@@ -1,0 +1,128 @@
+/** Checks of arguments, in the words of a user. Each returns what it was given, or throws before anything reaches C. */
+import { inspect } from 'node:util'
+
+class ArgumentTypeError extends TypeError {
+  readonly code = 'ERR_INVALID_ARG_TYPE'
+}
+class ArgumentValueError extends TypeError {
+  readonly code = 'ERR_INVALID_ARG_VALUE'
+}
+class ArgumentRangeError extends RangeError {
+  readonly code = 'ERR_OUT_OF_RANGE'
+}
+for (const [ErrorClass, name] of [
+  [ArgumentTypeError, 'TypeError'],
+  [ArgumentValueError, 'TypeError'],
+  [ArgumentRangeError, 'RangeError'],
+] as const) {
+  Object.defineProperty(ErrorClass.prototype, 'name', { value: name, configurable: true, writable: true })
+}
+
+function shown(value: unknown): string {
+  const text = inspect(value, { depth: 0 })
+  return text.length > 80 ? `${text.slice(0, 77)}...` : text
+}
+
+export function wrongType(argument: string, expected: string, value: unknown): TypeError {
+  return new ArgumentTypeError(`${argument} must be ${expected}; got ${shown(value)}`)
+}
+
+export function wrongValue(argument: string, expected: string, value: unknown): TypeError {
+  return new ArgumentValueError(`${argument} must be ${expected}; got ${shown(value)}`)
+}
+
+export function outOfRange(argument: string, expected: string, value: unknown): RangeError {
+  return new ArgumentRangeError(`${argument} must be ${expected}; got ${shown(value)}`)
+}
+
+export function checkInteger(argument: string, value: unknown, min = 0, max = Number.MAX_SAFE_INTEGER): number {
+  if (typeof value !== 'number') throw wrongType(argument, 'a number', value)
+  if (!Number.isSafeInteger(value) || value < min || value > max) {
+    throw outOfRange(argument, `an integer from ${min} to ${max}`, value)
+  }
+  return value
+}
+
+/** A size, length or offset in bytes. */
+export function checkBytes(argument: string, value: unknown): number {
+  return checkInteger(argument, value)
+}
+
+export function checkBoolean(argument: string, value: unknown): boolean {
+  if (typeof value !== 'boolean') throw wrongType(argument, 'a boolean', value)
+  return value
+}
+
+/** Text for C: a string that survives the way there, so without NUL and well-formed. */
+export function checkText(argument: string, value: unknown): string {
+  if (typeof value !== 'string') throw wrongType(argument, 'a string', value)
+  if (value.includes('\0')) throw wrongValue(argument, 'a string without NUL', value)
+  if (!isWellFormed(value)) throw wrongValue(argument, 'well-formed Unicode', value)
+  return value
+}
+
+/** Text that must not be empty, such as a key or a cookie. */
+export function checkKey(argument: string, value: unknown): string {
+  const text = checkText(argument, value)
+  if (text === '') throw wrongValue(argument, 'a string that is not empty', value)
+  return text
+}
+
+/** As long as an OSD lets an object's name be (`osd max object name len`). */
+const maxObjectNameBytes = 2048
+
+export function checkObjectName(argument: string, value: unknown): string {
+  const name = checkKey(argument, value)
+  if (Buffer.byteLength(name) > maxObjectNameBytes) {
+    throw wrongValue(argument, `at most ${maxObjectNameBytes} bytes long`, value)
+  }
+  return name
+}
+
+/** An image's name becomes that of an object, behind this. */
+const imageIdPrefix = 'rbd_id.'
+
+/**
+ * The name of a pool, namespace, image or snapshot. Those with / or @ could not be told apart in `pool/image@snapshot`;
+ * an image that has one all the same can be opened by its id.
+ */
+export function checkName(argument: string, value: unknown): string {
+  const name = checkKey(argument, value)
+  if (/[/@]/.test(name)) throw wrongValue(argument, 'a name without / and @', value)
+  const max = maxObjectNameBytes - imageIdPrefix.length
+  if (Buffer.byteLength(name) > max) throw wrongValue(argument, `at most ${max} bytes long`, value)
+  return name
+}
+
+export function checkOneOf<T extends string | number>(argument: string, value: unknown, allowed: readonly T[]): T {
+  if (!allowed.includes(value as T)) throw wrongValue(argument, `one of ${allowed.join(', ')}`, value)
+  return value as T
+}
+
+export function checkView(argument: string, value: unknown): NodeJS.ArrayBufferView {
+  if (!ArrayBuffer.isView(value)) throw wrongType(argument, 'a Buffer, TypedArray or DataView', value)
+  return value as NodeJS.ArrayBufferView
+}
+
+/** Bytes to be copied: a Buffer or Uint8Array, or a string, which becomes UTF-8. */
+export function checkData(argument: string, value: unknown): Uint8Array {
+  if (typeof value === 'string') return Buffer.from(value)
+  if (!(value instanceof Uint8Array)) throw wrongType(argument, 'a Buffer, Uint8Array or string', value)
+  return value
+}
+
+/**
+ * An options object with these options only, so that a misspelt one is an error and not a default.
+ */
+export function checkOptions(value: unknown, allowed: readonly string[]): void {
+  if (typeof value !== 'object' || value === null) throw wrongType('options', 'an object', value)
+  const known = [...allowed, 'signal', 'onProgress']
+  for (const key of Object.keys(value)) {
+    if (!known.includes(key)) throw wrongValue('options', `an object of ${allowed.join(', ')}`, { [key]: '...' })
+  }
+}
+
+// String.prototype.isWellFormed is in Node 20, but not in the ES2023 that TypeScript checks against.
+function isWellFormed(text: string): boolean {
+  return (text as string & { isWellFormed(): boolean }).isWellFormed()
+}

@@ -1,0 +1,433 @@
+/**
+ * The addon: every native function declared once. Only the files of this folder call them.
+ *
+ * Calls that answer a promise take one argument more than declared here, an abort token. They check their arguments,
+ * but in the words of a maintainer: the callers in this folder have checked before, in the words of a user.
+ *
+ * Sizes and offsets are bytes; `null` stands for "absent".
+ */
+import { createRequire } from 'node:module'
+import { fileURLToPath } from 'node:url'
+
+declare const kind: unique symbol
+interface Handle<Kind extends string> {
+  readonly [kind]: Kind
+}
+export type ClusterHandle = Handle<'cluster'>
+export type IoctxHandle = Handle<'ioctx'>
+export type ObjectListHandle = Handle<'objectList'>
+export type WatchHandle = Handle<'watch'>
+export type ImageHandle = Handle<'image'>
+export type AnyHandle = ClusterHandle | IoctxHandle | ObjectListHandle | WatchHandle | ImageHandle
+export type AbortToken = Handle<'abortToken'>
+
+export type OnProgress = (done: number, total: number) => void
+
+export interface NativeVersion {
+  major: number
+  minor: number
+  extra: number
+}
+
+export interface NativeLinkedImage {
+  poolId: number
+  pool?: string
+  namespace: string
+  id: string
+  name: string
+  inTrash: boolean
+}
+
+export interface NativeLockers {
+  exclusive: boolean
+  tag: string
+  lockers: { client: string; cookie: string; address: string }[]
+}
+
+export type NativeImageOptions = Partial<{
+  features: number
+  order: number
+  stripeUnit: number
+  stripeCount: number
+  flatten: number
+  cloneFormat: number
+  dataPool: string
+}>
+
+export interface NativeConfigOption {
+  name: string
+  value: string
+  source: 'config' | 'pool' | 'image'
+}
+
+export type NativeWriteStep =
+  | ['create', boolean]
+  | ['assertExists']
+  | ['assertVersion', number]
+  | ['compareXattr' | 'compareOmap', string, string, Uint8Array]
+  | ['write', Uint8Array, number]
+  | ['writeFull' | 'append', Uint8Array]
+  | ['truncate', number]
+  | ['zero', number, number]
+  | ['remove']
+  | ['setXattr', string, Uint8Array]
+  | ['removeXattr', string]
+  | ['setOmap', [string, Uint8Array][]]
+  | ['removeOmap', string[]]
+  | ['clearOmap']
+
+export type NativeReadStep =
+  | ['read', number, number]
+  | ['stat']
+  | ['getXattrs']
+  | ['getOmap', string, string, number]
+  | ['getOmapByKeys', string[]]
+  | ['assertVersion', number]
+
+export interface NativeOmapPage {
+  entries: [string, Buffer][]
+  more: boolean
+}
+
+export type NativeWatchEvent = { notifyId: bigint; notifier: bigint; payload: Buffer } | { errno: number }
+
+interface CommandResult {
+  output: Buffer
+  status: string
+}
+
+type Token = AbortToken | undefined
+
+export interface Native {
+  close(handle: AnyHandle): Promise<void>
+  isOpen(handle: AnyHandle): boolean
+  newAbortToken(): AbortToken
+  abort(token: AbortToken): void
+
+  radosVersion(): NativeVersion
+  clusterCreate(clusterName: string, name: string, token?: Token): Promise<ClusterHandle>
+  clusterReadConfigFile(cluster: ClusterHandle, path: string | null, token?: Token): Promise<void>
+  clusterSetOption(cluster: ClusterHandle, option: string, value: string, token?: Token): Promise<void>
+  clusterGetOption(cluster: ClusterHandle, option: string, token?: Token): Promise<string>
+  clusterConnect(cluster: ClusterHandle, token?: Token): Promise<void>
+  clusterStat(
+    cluster: ClusterHandle,
+    token?: Token,
+  ): Promise<{ totalBytes: number; usedBytes: number; availableBytes: number; objects: number }>
+  clusterFsid(cluster: ClusterHandle, token?: Token): Promise<string>
+  clusterInstanceId(cluster: ClusterHandle, token?: Token): Promise<bigint>
+  clusterAddresses(cluster: ClusterHandle, token?: Token): Promise<string>
+  clusterListPools(cluster: ClusterHandle, token?: Token): Promise<string[]>
+  clusterLookUpPool(cluster: ClusterHandle, name: string, token?: Token): Promise<number>
+  clusterReverseLookUpPool(cluster: ClusterHandle, id: number, token?: Token): Promise<string>
+  clusterCreatePool(cluster: ClusterHandle, name: string, token?: Token): Promise<void>
+  clusterDeletePool(cluster: ClusterHandle, name: string, token?: Token): Promise<void>
+  clusterWaitForLatestOsdmap(cluster: ClusterHandle, token?: Token): Promise<void>
+  clusterBlocklistAdd(cluster: ClusterHandle, address: string, expireSeconds: number, token?: Token): Promise<void>
+  clusterMonCommand(cluster: ClusterHandle, command: string, input: Uint8Array, token?: Token): Promise<CommandResult>
+  clusterMgrCommand(cluster: ClusterHandle, command: string, input: Uint8Array, token?: Token): Promise<CommandResult>
+  clusterOsdCommand(
+    cluster: ClusterHandle,
+    id: number,
+    command: string,
+    input: Uint8Array,
+    token?: Token,
+  ): Promise<CommandResult>
+  clusterPgCommand(
+    cluster: ClusterHandle,
+    pg: string,
+    command: string,
+    input: Uint8Array,
+    token?: Token,
+  ): Promise<CommandResult>
+
+  ioctxOpen(cluster: ClusterHandle, pool: string, namespace: string, token?: Token): Promise<IoctxHandle>
+  ioctxOpenById(cluster: ClusterHandle, id: number, namespace: string, token?: Token): Promise<IoctxHandle>
+  ioctxId(ioctx: IoctxHandle, token?: Token): Promise<number>
+  ioctxName(ioctx: IoctxHandle, token?: Token): Promise<string>
+  ioctxStat(ioctx: IoctxHandle, token?: Token): Promise<Record<string, number>>
+  ioctxEnableApplication(ioctx: IoctxHandle, application: string, force: boolean, token?: Token): Promise<void>
+  ioctxListApplications(ioctx: IoctxHandle, token?: Token): Promise<string[]>
+  ioctxListObjects(ioctx: IoctxHandle, token?: Token): Promise<ObjectListHandle>
+  objectListNext(
+    list: ObjectListHandle,
+    limit: number,
+    token?: Token,
+  ): Promise<{ name: string; namespace: string; locator: string }[]>
+
+  objectWrite(ioctx: IoctxHandle, object: string, steps: NativeWriteStep[], token?: Token): Promise<{ version: number }>
+  objectRead(
+    ioctx: IoctxHandle,
+    object: string,
+    steps: NativeReadStep[],
+    token?: Token,
+  ): Promise<{ version: number; results: unknown[] }>
+  objectLockExclusive(
+    ioctx: IoctxHandle,
+    object: string,
+    name: string,
+    cookie: string,
+    description: string,
+    durationMs: number,
+    flags: number,
+    token?: Token,
+  ): Promise<void>
+  objectLockShared(
+    ioctx: IoctxHandle,
+    object: string,
+    name: string,
+    cookie: string,
+    tag: string,
+    description: string,
+    durationMs: number,
+    flags: number,
+    token?: Token,
+  ): Promise<void>
+  objectUnlock(ioctx: IoctxHandle, object: string, name: string, cookie: string, token?: Token): Promise<number>
+  objectBreakLock(
+    ioctx: IoctxHandle,
+    object: string,
+    name: string,
+    client: string,
+    cookie: string,
+    token?: Token,
+  ): Promise<void>
+  objectListLockers(ioctx: IoctxHandle, object: string, name: string, token?: Token): Promise<NativeLockers>
+  objectNotify(
+    ioctx: IoctxHandle,
+    object: string,
+    payload: Uint8Array,
+    timeoutMs: number,
+    token?: Token,
+  ): Promise<{
+    acks: { client: bigint; cookie: bigint; payload: Buffer }[]
+    timeouts: { client: bigint; cookie: bigint }[]
+  }>
+  watchStart(
+    ioctx: IoctxHandle,
+    object: string,
+    timeoutSeconds: number,
+    listener: (event: NativeWatchEvent) => void,
+    token?: Token,
+  ): Promise<WatchHandle>
+  watchAcknowledge(watch: WatchHandle, notifyId: bigint, reply: Uint8Array, token?: Token): Promise<void>
+
+  rbdVersion(): NativeVersion
+  poolInitialize(ioctx: IoctxHandle, force: boolean, token?: Token): Promise<void>
+  poolStats(ioctx: IoctxHandle, token?: Token): Promise<Record<string, number>>
+  poolListImages(ioctx: IoctxHandle, token?: Token): Promise<{ id: string; name: string }[]>
+  poolCreateImage(
+    ioctx: IoctxHandle,
+    name: string,
+    size: number,
+    options: NativeImageOptions,
+    token?: Token,
+  ): Promise<void>
+  poolCloneImage(
+    parentIoctx: IoctxHandle,
+    parent: string,
+    snapshot: string,
+    ioctx: IoctxHandle,
+    name: string,
+    options: NativeImageOptions,
+    token?: Token,
+  ): Promise<void>
+  poolRemoveImage(ioctx: IoctxHandle, name: string, onProgress: OnProgress | null, token?: Token): Promise<void>
+  poolRenameImage(ioctx: IoctxHandle, name: string, newName: string, token?: Token): Promise<void>
+  poolCreateNamespace(ioctx: IoctxHandle, name: string, token?: Token): Promise<void>
+  poolRemoveNamespace(ioctx: IoctxHandle, name: string, token?: Token): Promise<void>
+  poolListNamespaces(ioctx: IoctxHandle, token?: Token): Promise<string[]>
+  poolNamespaceExists(ioctx: IoctxHandle, name: string, token?: Token): Promise<boolean>
+  poolGetMetadata(ioctx: IoctxHandle, key: string, token?: Token): Promise<string>
+  poolSetMetadata(ioctx: IoctxHandle, key: string, value: string, token?: Token): Promise<void>
+  poolRemoveMetadata(ioctx: IoctxHandle, key: string, token?: Token): Promise<void>
+  poolListMetadata(ioctx: IoctxHandle, after: string, limit: number, token?: Token): Promise<[string, string][]>
+  poolListConfig(ioctx: IoctxHandle, token?: Token): Promise<NativeConfigOption[]>
+
+  trashMove(ioctx: IoctxHandle, name: string, delaySeconds: number, token?: Token): Promise<void>
+  trashGet(ioctx: IoctxHandle, id: string, token?: Token): Promise<NativeTrashEntry>
+  trashList(ioctx: IoctxHandle, token?: Token): Promise<NativeTrashEntry[]>
+  trashRestore(ioctx: IoctxHandle, id: string, name: string, token?: Token): Promise<void>
+  trashRemove(
+    ioctx: IoctxHandle,
+    id: string,
+    force: boolean,
+    onProgress: OnProgress | null,
+    token?: Token,
+  ): Promise<void>
+  trashPurge(
+    ioctx: IoctxHandle,
+    expiredBeforeSeconds: number,
+    thresholdPercent: number,
+    onProgress: OnProgress | null,
+    token?: Token,
+  ): Promise<void>
+
+  imageOpen(
+    ioctx: IoctxHandle,
+    name: string,
+    snapshot: string | null,
+    readOnly: boolean,
+    token?: Token,
+  ): Promise<ImageHandle>
+  imageOpenById(
+    ioctx: IoctxHandle,
+    id: string,
+    snapshot: string | null,
+    readOnly: boolean,
+    token?: Token,
+  ): Promise<ImageHandle>
+  imageSize(image: ImageHandle, token?: Token): Promise<number>
+  imageStat(image: ImageHandle, token?: Token): Promise<NativeImageStat>
+  imageParent(
+    image: ImageHandle,
+    token?: Token,
+  ): Promise<(NativeLinkedImage & { snapshot: { id: number; name: string } }) | null>
+  imageChildren(image: ImageHandle, token?: Token): Promise<NativeLinkedImage[]>
+  imageDescendants(image: ImageHandle, token?: Token): Promise<NativeLinkedImage[]>
+  imageGroup(image: ImageHandle, token?: Token): Promise<{ name: string; poolId: number } | null>
+  imageUsedBytes(
+    image: ImageHandle,
+    fromSnapshot: string | null,
+    includeParent: boolean,
+    onProgress: OnProgress | null,
+    token?: Token,
+  ): Promise<number>
+  imageResize(
+    image: ImageHandle,
+    size: number,
+    allowShrink: boolean,
+    onProgress: OnProgress | null,
+    token?: Token,
+  ): Promise<void>
+  imageUpdateFeatures(image: ImageHandle, features: number, enabled: boolean, token?: Token): Promise<void>
+  imageFlatten(image: ImageHandle, onProgress: OnProgress | null, token?: Token): Promise<void>
+  imageSparsify(image: ImageHandle, sparseSize: number, onProgress: OnProgress | null, token?: Token): Promise<void>
+  imageRebuildObjectMap(image: ImageHandle, onProgress: OnProgress | null, token?: Token): Promise<void>
+  imageCopy(
+    image: ImageHandle,
+    ioctx: IoctxHandle,
+    name: string,
+    options: NativeImageOptions,
+    sparseSize: number,
+    onProgress: OnProgress | null,
+    token?: Token,
+  ): Promise<void>
+  imageDeepCopy(
+    image: ImageHandle,
+    ioctx: IoctxHandle,
+    name: string,
+    options: NativeImageOptions,
+    onProgress: OnProgress | null,
+    token?: Token,
+  ): Promise<void>
+  imageGetMetadata(image: ImageHandle, key: string, token?: Token): Promise<string>
+  imageSetMetadata(image: ImageHandle, key: string, value: string, token?: Token): Promise<void>
+  imageRemoveMetadata(image: ImageHandle, key: string, token?: Token): Promise<void>
+  imageListMetadata(image: ImageHandle, after: string, limit: number, token?: Token): Promise<[string, string][]>
+  imageListConfig(image: ImageHandle, token?: Token): Promise<NativeConfigOption[]>
+  imageWatchers(image: ImageHandle, token?: Token): Promise<{ address: string; client: number; cookie: bigint }[]>
+
+  imageRead(image: ImageHandle, offset: number, buffer: NodeJS.ArrayBufferView, token?: Token): Promise<number>
+  imageWrite(image: ImageHandle, offset: number, data: NodeJS.ArrayBufferView, token?: Token): Promise<number>
+  imageDiscard(image: ImageHandle, offset: number, length: number, token?: Token): Promise<number>
+  imageFlush(image: ImageHandle, token?: Token): Promise<number>
+  imageInvalidateCache(image: ImageHandle, token?: Token): Promise<void>
+
+  imageLockIsOwner(image: ImageHandle, token?: Token): Promise<boolean>
+  imageLockAcquire(image: ImageHandle, token?: Token): Promise<void>
+  imageLockRelease(image: ImageHandle, token?: Token): Promise<void>
+  imageLockOwners(image: ImageHandle, token?: Token): Promise<{ mode: 'exclusive' | 'shared'; owners: string[] }>
+  imageLockBreak(image: ImageHandle, owner: string, token?: Token): Promise<void>
+  imageAdvisoryLockList(image: ImageHandle, token?: Token): Promise<NativeLockers>
+  imageAdvisoryLockExclusive(image: ImageHandle, cookie: string, token?: Token): Promise<void>
+  imageAdvisoryLockShared(image: ImageHandle, cookie: string, tag: string, token?: Token): Promise<void>
+  imageAdvisoryUnlock(image: ImageHandle, cookie: string, token?: Token): Promise<void>
+  imageAdvisoryBreakLock(image: ImageHandle, client: string, cookie: string, token?: Token): Promise<void>
+
+  snapshotList(image: ImageHandle, token?: Token): Promise<NativeSnapshot[]>
+  snapshotCreate(
+    image: ImageHandle,
+    name: string,
+    flags: number,
+    onProgress: OnProgress | null,
+    token?: Token,
+  ): Promise<void>
+  snapshotRemove(
+    image: ImageHandle,
+    name: string,
+    flags: number,
+    onProgress: OnProgress | null,
+    token?: Token,
+  ): Promise<void>
+  snapshotRemoveById(image: ImageHandle, id: number, token?: Token): Promise<void>
+  snapshotRename(image: ImageHandle, name: string, newName: string, token?: Token): Promise<void>
+  snapshotProtect(image: ImageHandle, name: string, token?: Token): Promise<void>
+  snapshotUnprotect(image: ImageHandle, name: string, token?: Token): Promise<void>
+  snapshotRollback(image: ImageHandle, name: string, onProgress: OnProgress | null, token?: Token): Promise<void>
+  snapshotExists(image: ImageHandle, name: string, token?: Token): Promise<boolean>
+  snapshotGetLimit(image: ImageHandle, token?: Token): Promise<number | null>
+  snapshotSetLimit(image: ImageHandle, limit: number, token?: Token): Promise<void>
+  snapshotClearLimit(image: ImageHandle, token?: Token): Promise<void>
+}
+
+export interface NativeTrashEntry {
+  id: string
+  name: string
+  source: 'user' | 'mirroring' | 'migration' | 'removing' | 'user-parent' | 'unknown'
+  deletedAt: Date
+  deferredUntil: Date
+}
+
+export interface NativeImageStat {
+  name: string
+  id: string
+  size: number
+  objectSize: number
+  objects: number
+  order: number
+  blockNamePrefix: string
+  format: 1 | 2
+  features: number
+  operationFeatures: number
+  flags: number
+  stripeUnit: number
+  stripeCount: number
+  overlap: number
+  dataPoolId?: number
+  createdAt: Date
+  accessedAt: Date
+  modifiedAt: Date
+}
+
+export interface NativeSnapshot {
+  id: number
+  name: string
+  size: number
+  createdAt: Date
+  namespace: 'user' | 'group' | 'trash' | 'mirror' | 'unknown'
+  originalName?: string
+  protected: boolean
+}
+
+/** Which Debian package has the library that the loader did not find. */
+const packages: Record<string, string> = { 'librados.so.2': 'librados2', 'librbd.so.1': 'librbd1' }
+
+function load(): Native {
+  const require = createRequire(import.meta.url)
+  const packageRoot = fileURLToPath(new URL('../..', import.meta.url))
+  try {
+    return require('node-gyp-build')(packageRoot)
+  } catch (error) {
+    const message = String((error as Error).message)
+    const library = /(lib\w+\.so\.\d+): cannot open shared object file/.exec(message)?.[1]
+    const advice = library
+      ? `${library} is missing. Install it (Debian: apt-get install ${packages[library] ?? library}).`
+      : /No native build was found/.test(message)
+        ? 'the addon is not built. Install librbd-dev, librados-dev, make and g++, and run npm rebuild cephkit.'
+        : message
+    throw new Error(`cephkit cannot load its native part: ${advice}`, { cause: error })
+  }
+}
+
+export const native: Native = load()

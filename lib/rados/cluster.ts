@@ -1,0 +1,337 @@
+import { type CallOptions, call, open } from '../call.js'
+import { checkData, checkInteger, checkKey, checkName, checkOptions, wrongType, wrongValue } from '../check.js'
+import type { Resource } from '../errors.js'
+import { type ClusterHandle, native } from '../native.js'
+import { Pool } from './pool.js'
+
+export interface ConnectOptions extends CallOptions {
+  /**
+   * The configuration file, or null for none. Default: where Ceph's own programs look (`$CEPH_CONF`,
+   * `/etc/ceph/ceph.conf`, …); it is an error if nothing is there, unless `options` has a `mon_host`.
+   */
+  configFile?: string | null | undefined
+  /** The user's name without `client.`. Default: `admin`. */
+  user?: string | undefined
+  /** The user's keyring file. Default: what the configuration says. */
+  keyring?: string | undefined
+  /** Ceph's own options, by their names in ceph.conf; they win over the file. */
+  options?: Record<string, string> | undefined
+  /**
+   * How long to wait for the cluster, in milliseconds, whole seconds at least: to connect, and for each answer of a
+   * monitor or an OSD. Default: 30,000, except where `options` or the file set `client_mount_timeout`,
+   * `rados_mon_op_timeout` or `rados_osd_op_timeout`. 0 waits for ever.
+   */
+  timeout?: number | undefined
+  /** The cluster's name. Default: `ceph`. */
+  clusterName?: string | undefined
+}
+
+export interface ClusterStat {
+  totalBytes: number
+  usedBytes: number
+  availableBytes: number
+  objects: number
+}
+
+export interface CommandOptions extends CallOptions {
+  /** What the command reads, such as a keyring to import. Default: nothing. */
+  input?: string | Uint8Array | undefined
+}
+
+/** A command as `ceph --verbose` shows it: `{ prefix: 'osd pool get', pool: 'rbd', var: 'size' }`. */
+export interface Command {
+  prefix: string
+  [argument: string]: unknown
+}
+
+/** librados' own values of the options that `timeout` stands for. */
+const timeoutOptions = { client_mount_timeout: '300', rados_mon_op_timeout: '0', rados_osd_op_timeout: '0' }
+const defaultTimeout = 30_000
+
+/**
+ * A connection to a Ceph cluster. Costs about five threads; share one among everything that uses the same user.
+ */
+export class Cluster implements AsyncDisposable {
+  /** @internal */
+  readonly handle: ClusterHandle
+  readonly #resource: Resource
+
+  private constructor(handle: ClusterHandle, resource: Resource) {
+    this.handle = handle
+    this.#resource = resource
+  }
+
+  /**
+   * Connects to a cluster.
+   *
+   * @throws {TimeoutError} no monitor answered in time
+   * @throws {PermissionError} the monitors do not accept the key
+   * @throws {NotFoundError} no configuration file, or no keyring
+   *
+   * @implements rados_create2 rados_conf_read_file rados_conf_get rados_conf_set rados_connect
+   */
+  static async connect(options: ConnectOptions = {}): Promise<Cluster> {
+    checkOptions(options, ['configFile', 'user', 'keyring', 'options', 'timeout', 'clusterName'])
+    const { configFile, user = 'admin', keyring, options: cephOptions = {}, timeout, clusterName = 'ceph' } = options
+    const name = `client.${checkKey('user', user)}`
+    const resource: Resource = { kind: 'cluster', name: `${checkKey('clusterName', clusterName)} as ${name}` }
+    if (configFile != null) checkKey('configFile', configFile)
+    if (timeout !== undefined) checkInteger('timeout', timeout, 0, 2 ** 31)
+    if (typeof cephOptions !== 'object' || cephOptions === null) throw wrongType('options', 'an object', cephOptions)
+    const settings = Object.entries(cephOptions)
+    for (const [option, value] of settings) checkSetting(option, value)
+    if (keyring !== undefined) settings.push(['keyring', checkKey('keyring', keyring)])
+
+    const handle = await open(resource, options, token => native.clusterCreate(clusterName, name, token))
+    try {
+      if (configFile !== null) await readConfigFile(handle, configFile, resource, options)
+      for (const [option, value] of settings) await setOption(handle, option, value, options)
+      await setTimeouts(handle, timeout, cephOptions, options)
+      await call(resource, options, token => native.clusterConnect(handle, token))
+    } catch (error) {
+      const closed = native.close(handle)
+      // Who has aborted does not wait for the call in flight, as closing does.
+      if (!options.signal?.aborted) await closed
+      throw error
+    }
+    return new Cluster(handle, resource)
+  }
+
+  /** The version of the librados in use. @implements rados_version */
+  static get libraryVersion(): string {
+    const { major, minor, extra } = native.radosVersion()
+    return `${major}.${minor}.${extra}`
+  }
+
+  get closed(): boolean {
+    return !native.isOpen(this.handle)
+  }
+
+  /** The cluster's id, a UUID. @implements rados_cluster_fsid */
+  async fsid(options: CallOptions = {}): Promise<string> {
+    return call(this.#resource, options, token => native.clusterFsid(this.handle, token))
+  }
+
+  /** What the cluster holds, in raw bytes: replicas count. @implements rados_cluster_stat */
+  async stat(options: CallOptions = {}): Promise<ClusterStat> {
+    return call(this.#resource, options, token => native.clusterStat(this.handle, token))
+  }
+
+  /** The id under which the cluster knows this connection, as in `client.4123`. @implements rados_get_instance_id */
+  async instanceId(options: CallOptions = {}): Promise<bigint> {
+    return call(this.#resource, options, token => native.clusterInstanceId(this.handle, token))
+  }
+
+  /** The address under which the cluster knows this connection; what a blocklist names. @implements rados_getaddrs */
+  async addresses(options: CallOptions = {}): Promise<string> {
+    return call(this.#resource, options, token => native.clusterAddresses(this.handle, token))
+  }
+
+  /** The value that one of Ceph's options has in this connection. @implements rados_conf_get */
+  async getOption(option: string, options: CallOptions = {}): Promise<string> {
+    checkKey('option', option)
+    const resource: Resource = { kind: 'key', name: option }
+    return call(resource, options, token => native.clusterGetOption(this.handle, option, token))
+  }
+
+  /** Sets one of Ceph's options for this connection. @implements rados_conf_set */
+  async setOption(option: string, value: string, options: CallOptions = {}): Promise<void> {
+    checkSetting(option, value)
+    await setOption(this.handle, option, value, options)
+  }
+
+  /**
+   * Sends a command to the monitors. JSON is asked for unless the command has a `format`; what comes back is parsed if
+   * it is JSON, and text otherwise.
+   *
+   * @throws {CephError} with the monitors' own words in the message
+   *
+   * @implements rados_mon_command
+   */
+  async monCommand<T = unknown>(command: Command, options: CommandOptions = {}): Promise<T> {
+    return this.#command('mon', command, options, (...rest) => native.clusterMonCommand(this.handle, ...rest))
+  }
+
+  /** Sends a command to the active manager, as `monCommand` does to the monitors. @implements rados_mgr_command */
+  async mgrCommand<T = unknown>(command: Command, options: CommandOptions = {}): Promise<T> {
+    return this.#command('mgr', command, options, (...rest) => native.clusterMgrCommand(this.handle, ...rest))
+  }
+
+  /** Sends a command to one OSD, as `monCommand` does to the monitors. @implements rados_osd_command */
+  async osdCommand<T = unknown>(osd: number, command: Command, options: CommandOptions = {}): Promise<T> {
+    checkInteger('osd', osd, 0, 2 ** 31 - 1)
+    const send = (...rest: CommandArguments) => native.clusterOsdCommand(this.handle, osd, ...rest)
+    return this.#command(`osd.${osd}`, command, options, send)
+  }
+
+  /** Sends a command to a placement group, such as `1.0`, by way of its primary OSD. @implements rados_pg_command */
+  async pgCommand<T = unknown>(pg: string, command: Command, options: CommandOptions = {}): Promise<T> {
+    checkKey('pg', pg)
+    const send = (...rest: CommandArguments) => native.clusterPgCommand(this.handle, pg, ...rest)
+    return this.#command(`pg ${pg}`, command, options, send)
+  }
+
+  async #command<T>(to: string, command: Command, options: CommandOptions, send: SendCommand): Promise<T> {
+    if (typeof command !== 'object' || command === null) throw wrongType('command', 'an object', command)
+    const prefix = checkKey('command.prefix', command.prefix)
+    const json = JSON.stringify({ format: 'json', ...command })
+    const input = checkData('input', options.input ?? '')
+    const { output } = await call({ kind: 'cluster', name: `${to}: ${prefix}` }, options, token =>
+      send(json, input, token),
+    )
+    return parsed(output.toString()) as T
+  }
+
+  /** The names of all pools. @implements rados_pool_list */
+  async listPools(options: CallOptions = {}): Promise<string[]> {
+    return call(this.#resource, options, token => native.clusterListPools(this.handle, token))
+  }
+
+  /**
+   * Makes a pool with the cluster's default settings. `pool.initialize()` then makes it one for RBD.
+   *
+   * @throws {PoolExistsError}
+   *
+   * @implements rados_pool_create
+   */
+  async createPool(name: string, options: CallOptions = {}): Promise<void> {
+    checkName('name', name)
+    await call({ kind: 'pool', name }, options, token => native.clusterCreatePool(this.handle, name, token))
+  }
+
+  /**
+   * Deletes a pool with all that is in it. The monitors refuse unless `mon_allow_pool_delete` is set.
+   *
+   * @throws {PoolNotFoundError}
+   * @throws {PermissionError} the monitors do not allow it
+   *
+   * @implements rados_pool_delete
+   */
+  async deletePool(name: string, options: CallOptions = {}): Promise<void> {
+    checkName('name', name)
+    await call({ kind: 'pool', name }, options, token => native.clusterDeletePool(this.handle, name, token))
+  }
+
+  /**
+   * Opens a pool. The namespace need not exist: it is where names are looked up.
+   *
+   * @param options.namespace - Default: the pool's own, unnamed one.
+   * @throws {PoolNotFoundError}
+   *
+   * @implements rados_ioctx_create rados_ioctx_set_namespace rados_ioctx_get_id
+   */
+  async openPool(name: string, options: CallOptions & { namespace?: string | undefined } = {}): Promise<Pool> {
+    checkName('name', name)
+    checkOptions(options, ['namespace'])
+    const namespace = options.namespace ? checkName('namespace', options.namespace) : ''
+    const resource: Resource = { kind: 'pool', name: namespace ? `${name}/${namespace}` : name }
+    const handle = await open(resource, options, token => native.ioctxOpen(this.handle, name, namespace, token))
+    const id = await call(resource, options, token => native.ioctxId(handle, token))
+    return new Pool(this, handle, { id, name, namespace })
+  }
+
+  /** The pool's id. @throws {PoolNotFoundError} @implements rados_pool_lookup */
+  async poolId(name: string, options: CallOptions = {}): Promise<number> {
+    checkName('name', name)
+    return call({ kind: 'pool', name }, options, token => native.clusterLookUpPool(this.handle, name, token))
+  }
+
+  /** The name of the pool with that id. @throws {PoolNotFoundError} @implements rados_pool_reverse_lookup */
+  async poolName(id: number, options: CallOptions = {}): Promise<string> {
+    checkInteger('id', id)
+    const resource: Resource = { kind: 'pool', name: `id ${id}` }
+    return call(resource, options, token => native.clusterReverseLookUpPool(this.handle, id, token))
+  }
+
+  /**
+   * Waits until this connection has the newest map of the OSDs, and with it changes that others made to pools.
+   *
+   * @implements rados_wait_for_latest_osdmap
+   */
+  async waitForLatestOsdmap(options: CallOptions = {}): Promise<void> {
+    await call(this.#resource, options, token => native.clusterWaitForLatestOsdmap(this.handle, token))
+  }
+
+  /**
+   * Shuts a client out of the cluster, whatever it has in flight: before its locks are broken, for instance.
+   *
+   * @param address - As in a watcher's or a locker's `address`.
+   * @param options.seconds - For how long. Default: the monitors' default, an hour.
+   *
+   * @implements rados_blocklist_add
+   */
+  async blocklist(address: string, options: CallOptions & { seconds?: number | undefined } = {}): Promise<void> {
+    checkKey('address', address)
+    checkOptions(options, ['seconds'])
+    const seconds = checkInteger('seconds', options.seconds ?? 0, 0, 2 ** 32 - 1)
+    const resource: Resource = { kind: 'cluster', name: address }
+    await call(resource, options, token => native.clusterBlocklistAdd(this.handle, address, seconds, token))
+  }
+
+  /**
+   * Closes the connection, and first everything that was opened through it, each after its calls in flight. Safe to
+   * call again. Every call after it rejects with a ClosedError.
+   *
+   * @implements rados_shutdown
+   */
+  async close(): Promise<void> {
+    await call(this.#resource, {}, () => native.close(this.handle))
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}
+
+type CommandArguments = [command: string, input: Uint8Array, token: Parameters<typeof native.clusterMonCommand>[3]]
+type SendCommand = (...rest: CommandArguments) => Promise<{ output: Buffer; status: string }>
+
+function parsed(output: string): unknown {
+  try {
+    return JSON.parse(output)
+  } catch {
+    return output // not every command knows JSON
+  }
+}
+
+/** Says nothing of the value, which may be a key. */
+function checkSetting(option: string, value: unknown): void {
+  checkKey('the name of an option', option)
+  if (typeof value !== 'string') throw wrongType(`option ${option}`, 'a string', `a ${typeof value}`)
+  if (value.includes('\0')) throw wrongValue(`option ${option}`, 'a string without NUL', 'one with')
+}
+
+async function readConfigFile(
+  handle: ClusterHandle,
+  path: string | undefined,
+  resource: Resource,
+  options: ConnectOptions,
+): Promise<void> {
+  const file: Resource = { kind: 'key', name: path ?? `configuration of ${resource.name}` }
+  try {
+    await call(file, options, token => native.clusterReadConfigFile(handle, path ?? null, token))
+  } catch (error) {
+    const optional = path === undefined && options.options?.mon_host !== undefined
+    if (!(optional && (error as { code?: string }).code === 'ENOENT')) throw error
+  }
+}
+
+async function setOption(handle: ClusterHandle, option: string, value: string, options: CallOptions): Promise<void> {
+  await call({ kind: 'key', name: option }, options, token => native.clusterSetOption(handle, option, value, token))
+}
+
+async function setTimeouts(
+  handle: ClusterHandle,
+  timeout: number | undefined,
+  cephOptions: Record<string, string>,
+  options: CallOptions,
+): Promise<void> {
+  const seconds = String(Math.ceil((timeout ?? defaultTimeout) / 1000))
+  for (const [option, libraryDefault] of Object.entries(timeoutOptions)) {
+    if (option in cephOptions) continue
+    const fromFile = await native.clusterGetOption(handle, option)
+    if (timeout !== undefined || Number(fromFile) === Number(libraryDefault)) {
+      await setOption(handle, option, seconds, options)
+    }
+  }
+}

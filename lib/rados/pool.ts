@@ -1,0 +1,395 @@
+import { type CallOptions, call, open, type ProgressOptions } from '../call.js'
+import {
+  checkBoolean,
+  checkBytes,
+  checkKey,
+  checkName,
+  checkObjectName,
+  checkOneOf,
+  checkOptions,
+  wrongType,
+} from '../check.js'
+import type { Resource } from '../errors.js'
+import { type IoctxHandle, type NativeImageOptions, native } from '../native.js'
+import { Config } from '../rbd/config.js'
+import { Image } from '../rbd/image.js'
+import { Metadata } from '../rbd/metadata.js'
+import { type CreateImageOptions, imageOptionNames, imageOptions } from '../rbd/options.js'
+import type { SnapshotReference } from '../rbd/snapshot.js'
+import { Trash } from '../rbd/trash.js'
+import type { Cluster } from './cluster.js'
+import { RadosObject } from './object.js'
+
+export interface PoolStat {
+  bytes: number
+  objects: number
+  objectClones: number
+  objectCopies: number
+  objectsMissingOnPrimary: number
+  objectsUnfound: number
+  objectsDegraded: number
+  reads: number
+  readBytes: number
+  writes: number
+  writtenBytes: number
+  userBytes: number
+  compressedBytes: number
+  compressedBytesOriginal: number
+  compressedBytesAllocated: number
+}
+
+export interface PoolImageStats {
+  images: number
+  /** The sizes of the images, added up. */
+  provisionedBytes: number
+  /** The same, each image with its largest snapshot if that is larger. */
+  maxProvisionedBytes: number
+  snapshots: number
+  trashImages: number
+  trashProvisionedBytes: number
+  trashMaxProvisionedBytes: number
+  trashSnapshots: number
+}
+
+export interface ImageListEntry {
+  /** Stays the same when the image is renamed. */
+  id: string
+  name: string
+}
+
+export interface ObjectListEntry {
+  name: string
+  namespace: string
+  /** The key that places the object, where that is not its name; else empty. */
+  locator: string
+}
+
+export interface OpenImageOptions extends CallOptions {
+  /** Open the image as it was at this snapshot: read-only. */
+  snapshot?: string | undefined
+  /** Default: false. A read-only image takes no lock and registers no watch. */
+  readOnly?: boolean | undefined
+}
+
+export interface CloneImageOptions extends Omit<CreateImageOptions, 'size'> {
+  /**
+   * 1 needs the parent snapshot protected; 2 does not, and lets it be removed while clones live. Default: what
+   * `rbd_default_clone_format` says, and that is 2 once the cluster requires Mimic clients.
+   */
+  cloneFormat?: 1 | 2 | undefined
+}
+
+/** How many names one native call fetches in a listing of objects. */
+const objectsPerBatch = 1000
+
+/** LIBRADOS_ALL_NSPACES: the namespace that stands for all when objects are listed. */
+const allNamespaces = '\x01'
+
+/**
+ * A pool, seen through one namespace: RADOS objects, and RBD images.
+ */
+export class Pool implements AsyncDisposable {
+  readonly cluster: Cluster
+  readonly id: number
+  readonly name: string
+  /** Empty for the pool's own, unnamed namespace. */
+  readonly namespace: string
+  /** The images that are gone by name and may still come back. */
+  readonly trash: Trash
+  /** Metadata that RBD keeps for the pool. */
+  readonly metadata: Metadata
+  /** RBD's settings for all images of the pool. */
+  readonly config: Config
+  /** @internal */
+  readonly handle: IoctxHandle
+
+  /** @internal */
+  constructor(cluster: Cluster, handle: IoctxHandle, fields: { id: number; name: string; namespace: string }) {
+    this.cluster = cluster
+    this.handle = handle
+    this.id = fields.id
+    this.name = fields.name
+    this.namespace = fields.namespace
+    this.trash = new Trash(this)
+    this.metadata = new Metadata(this.path, {
+      get: (key, token) => native.poolGetMetadata(handle, key, token),
+      set: (key, value, token) => native.poolSetMetadata(handle, key, value, token),
+      remove: (key, token) => native.poolRemoveMetadata(handle, key, token),
+      list: (after, limit, token) => native.poolListMetadata(handle, after, limit, token),
+    })
+    this.config = new Config(this.path, this.metadata, token => native.poolListConfig(handle, token))
+  }
+
+  get closed(): boolean {
+    return !native.isOpen(this.handle)
+  }
+
+  /** `rbd`, or `rbd/tenant-a`. */
+  get path(): string {
+    return this.namespace ? `${this.name}/${this.namespace}` : this.name
+  }
+
+  get #resource(): Resource {
+    return { kind: 'pool', name: this.path }
+  }
+
+  #image(name: string): Resource {
+    return { kind: 'image', name: `${this.path}/${name}` }
+  }
+
+  /**
+   * Makes the pool one for RBD. Do so once, before the first image: without it, images made at the same time can wait
+   * for each other.
+   *
+   * @param options.force - Even if the pool is for another application already. Default: false.
+   *
+   * @implements rbd_pool_init
+   */
+  async initialize(options: CallOptions & { force?: boolean | undefined } = {}): Promise<void> {
+    checkOptions(options, ['force'])
+    const force = checkBoolean('force', options.force ?? false)
+    await call(this.#resource, options, token => native.poolInitialize(this.handle, force, token))
+  }
+
+  /** What the pool holds, in all namespaces. @implements rados_ioctx_pool_stat */
+  async stat(options: CallOptions = {}): Promise<PoolStat> {
+    const stat = await call(this.#resource, options, token => native.ioctxStat(this.handle, token))
+    return stat as unknown as PoolStat
+  }
+
+  /**
+   * What the images of this namespace add up to. Looks at each, so it takes the longer the more there are.
+   *
+   * @implements rbd_pool_stats_create rbd_pool_stats_option_add_uint64 rbd_pool_stats_get rbd_pool_stats_destroy
+   */
+  async imageStats(options: CallOptions = {}): Promise<PoolImageStats> {
+    const stats = await call(this.#resource, options, token => native.poolStats(this.handle, token))
+    return stats as unknown as PoolImageStats
+  }
+
+  /**
+   * Says what the pool is for.
+   *
+   * @param options.force - Even if it is for something else already. Default: false.
+   *
+   * @implements rados_application_enable
+   */
+  async enableApplication(
+    application: string,
+    options: CallOptions & { force?: boolean | undefined } = {},
+  ): Promise<void> {
+    checkKey('application', application)
+    checkOptions(options, ['force'])
+    const force = checkBoolean('force', options.force ?? false)
+    await call(this.#resource, options, token => native.ioctxEnableApplication(this.handle, application, force, token))
+  }
+
+  /** What the pool is for, such as `rbd`. @implements rados_application_list */
+  async listApplications(options: CallOptions = {}): Promise<string[]> {
+    return call(this.#resource, options, token => native.ioctxListApplications(this.handle, token))
+  }
+
+  /** The RADOS object of that name, which need not exist. */
+  object(name: string): RadosObject {
+    return new RadosObject(this, checkObjectName('name', name))
+  }
+
+  /**
+   * Lists the objects, in no order that means anything.
+   *
+   * @param options.allNamespaces - Default: false, only those of this namespace.
+   *
+   * @implements rados_nobjects_list_open rados_nobjects_list_next2 rados_nobjects_list_close
+   */
+  async *listObjects(
+    options: CallOptions & { allNamespaces?: boolean | undefined } = {},
+  ): AsyncGenerator<ObjectListEntry, void, undefined> {
+    checkOptions(options, ['allNamespaces'])
+    const resource = this.#resource
+    const all = checkBoolean('allNamespaces', options.allNamespaces ?? false)
+    // The namespace is a property of the ioctx, which others use: an own one for another namespace.
+    const ioctx = all
+      ? await open(resource, options, token => native.ioctxOpenById(this.cluster.handle, this.id, allNamespaces, token))
+      : this.handle
+    try {
+      const list = await open(resource, options, token => native.ioctxListObjects(ioctx, token))
+      try {
+        for (;;) {
+          const batch = await call(resource, options, token => native.objectListNext(list, objectsPerBatch, token))
+          yield* batch
+          if (batch.length < objectsPerBatch) return
+        }
+      } finally {
+        await native.close(list)
+      }
+    } finally {
+      if (all) await native.close(ioctx)
+    }
+  }
+
+  /** Makes a namespace for images. @throws {ExistsError} @implements rbd_namespace_create */
+  async createNamespace(name: string, options: CallOptions = {}): Promise<void> {
+    checkName('name', name)
+    await call(this.#namespace(name), options, token => native.poolCreateNamespace(this.handle, name, token))
+  }
+
+  /**
+   * Removes a namespace.
+   *
+   * @throws {NotFoundError}
+   * @throws {BusyError} it still has images, or trash
+   *
+   * @implements rbd_namespace_remove
+   */
+  async removeNamespace(name: string, options: CallOptions = {}): Promise<void> {
+    checkName('name', name)
+    await call(this.#namespace(name), options, token => native.poolRemoveNamespace(this.handle, name, token))
+  }
+
+  /** The names of the namespaces made for images. @implements rbd_namespace_list */
+  async listNamespaces(options: CallOptions = {}): Promise<string[]> {
+    return call(this.#resource, options, token => native.poolListNamespaces(this.handle, token))
+  }
+
+  /** @implements rbd_namespace_exists */
+  async namespaceExists(name: string, options: CallOptions = {}): Promise<boolean> {
+    checkName('name', name)
+    return call(this.#namespace(name), options, token => native.poolNamespaceExists(this.handle, name, token))
+  }
+
+  #namespace(name: string): Resource {
+    return { kind: 'namespace', name: `${this.name}/${name}` }
+  }
+
+  /** The images, by name. @implements rbd_list2 */
+  async listImages(options: CallOptions = {}): Promise<ImageListEntry[]> {
+    return call(this.#resource, options, token => native.poolListImages(this.handle, token))
+  }
+
+  /**
+   * Makes an empty image. It takes no space until written to.
+   *
+   * @param options.size - In bytes.
+   * @throws {ImageExistsError}
+   * @throws {InvalidArgumentError} settings that do not go together, such as a stripe unit that does not divide the
+   *   object size
+   *
+   * @implements rbd_create4
+   */
+  async createImage(name: string, options: CreateImageOptions): Promise<void> {
+    checkName('name', name)
+    checkOptions(options, [...imageOptionNames, 'size'])
+    const size = checkBytes('size', options.size)
+    const native_ = imageOptions(options)
+    await call(this.#image(name), options, token => native.poolCreateImage(this.handle, name, size, native_, token))
+  }
+
+  /**
+   * Makes an image that begins as the snapshot and shares its data.
+   *
+   * @param parent - A snapshot, of an image in any pool.
+   * @throws {ImageExistsError}
+   * @throws {ImageNotFoundError} there is no such parent
+   * @throws {InvalidArgumentError} the snapshot is not protected, and the clone's format needs that
+   *
+   * @implements rbd_clone3
+   */
+  async cloneImage(parent: SnapshotReference, name: string, options: CloneImageOptions = {}): Promise<void> {
+    if (typeof parent !== 'object' || parent === null) throw wrongType('parent', 'a snapshot', parent)
+    const from = parent.pool ?? this
+    if (!(from instanceof Pool)) throw wrongType('parent.pool', 'a Pool', from)
+    checkName('parent.imageName', parent.imageName)
+    checkName('parent.name', parent.name)
+    checkName('name', name)
+    checkOptions(options, [...imageOptionNames, 'cloneFormat'])
+    const clone: NativeImageOptions = imageOptions(options)
+    if (options.cloneFormat !== undefined) {
+      clone.cloneFormat = checkOneOf('cloneFormat', options.cloneFormat, [1, 2])
+    }
+    await call(this.#image(name), options, token =>
+      native.poolCloneImage(from.handle, parent.imageName, parent.name, this.handle, name, clone, token),
+    )
+  }
+
+  /**
+   * Opens an image.
+   *
+   * @throws {ImageNotFoundError} there is no such image, or snapshot
+   *
+   * @implements rbd_aio_open rbd_aio_open_read_only
+   */
+  async openImage(name: string, options: OpenImageOptions = {}): Promise<Image> {
+    checkName('name', name)
+    return this.#open({ name }, options)
+  }
+
+  /**
+   * Opens an image by the id that stays when it is renamed, or moved to the trash.
+   *
+   * @throws {ImageNotFoundError}
+   *
+   * @implements rbd_aio_open_by_id rbd_aio_open_by_id_read_only
+   */
+  async openImageById(id: string, options: OpenImageOptions = {}): Promise<Image> {
+    checkKey('id', id)
+    return this.#open({ id }, options)
+  }
+
+  async #open(which: { name: string } | { id: string }, options: OpenImageOptions): Promise<Image> {
+    checkOptions(options, ['snapshot', 'readOnly'])
+    const snapshot = options.snapshot === undefined ? null : checkName('snapshot', options.snapshot)
+    const readOnly = checkBoolean('readOnly', options.readOnly ?? false) || snapshot !== null
+    const resource = this.#image('name' in which ? which.name : `id ${which.id}`)
+    if (snapshot !== null) resource.name += `@${snapshot}`
+    const handle = await open(resource, options, token =>
+      'name' in which
+        ? native.imageOpen(this.handle, which.name, snapshot, readOnly, token)
+        : native.imageOpenById(this.handle, which.id, snapshot, readOnly, token),
+    )
+    const name = 'name' in which ? which.name : (await call(resource, options, t => native.imageStat(handle, t))).name
+    return new Image(this, handle, { name, snapshot, readOnly })
+  }
+
+  /**
+   * Removes an image and its data. Progress is in objects.
+   *
+   * @throws {ImageNotFoundError}
+   * @throws {ImageHasSnapshotsError}
+   * @throws {ImageBusyError} it is open somewhere
+   *
+   * @implements rbd_remove_with_progress
+   */
+  async removeImage(name: string, options: ProgressOptions = {}): Promise<void> {
+    checkName('name', name)
+    await call(this.#image(name), options, (token, onProgress) =>
+      native.poolRemoveImage(this.handle, name, onProgress, token),
+    )
+  }
+
+  /**
+   * Renames an image within the namespace.
+   *
+   * @throws {ImageNotFoundError}
+   * @throws {ImageExistsError} there is one of the new name
+   *
+   * @implements rbd_rename
+   */
+  async renameImage(name: string, newName: string, options: CallOptions = {}): Promise<void> {
+    checkName('name', name)
+    checkName('newName', newName)
+    await call(this.#image(name), options, token => native.poolRenameImage(this.handle, name, newName, token))
+  }
+
+  /**
+   * Closes the pool, and first what was opened through it, each after its calls in flight. Safe to call again.
+   *
+   * @implements rados_ioctx_destroy
+   */
+  async close(): Promise<void> {
+    await call(this.#resource, {}, () => native.close(this.handle))
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}

@@ -1,0 +1,85 @@
+import { EventEmitter } from 'node:events'
+import { call } from '../call.js'
+import { checkData } from '../check.js'
+import { type CephError, type Resource, toCephError } from '../errors.js'
+import { type NativeWatchEvent, native, type WatchHandle } from '../native.js'
+import type { Bytes } from './write-operation.js'
+
+export interface Notification {
+  /** The id of the client that notifies. */
+  notifier: bigint
+  payload: Buffer
+}
+
+// biome-ignore lint/suspicious/noConfusingVoidType: a listener without a reply returns nothing
+export type WatchListener = (notification: Notification) => Bytes | void | Promise<Bytes | void>
+
+export interface NotifyResult {
+  acks: { client: bigint; cookie: bigint; payload: Buffer }[]
+  timeouts: { client: bigint; cookie: bigint }[]
+}
+
+interface WatchEvents {
+  /**
+   * The watch is lost (its object removed, or the connection interrupted for too long: notifications may have been
+   * missed), a reply could not be sent, or the listener threw. Without a listener for it, it ends the process, as every
+   * EventEmitter's does.
+   */
+  error: [error: Error]
+}
+
+/**
+ * A watch on a RADOS object, from `object.watch()`.
+ */
+export class Watch extends EventEmitter<WatchEvents> implements AsyncDisposable {
+  /** @internal */
+  readonly handle: WatchHandle
+  readonly #resource: Resource
+  readonly #listener: WatchListener
+
+  /** @internal */
+  constructor(handle: WatchHandle, resource: Resource, listener: WatchListener) {
+    super()
+    this.handle = handle
+    this.#resource = resource
+    this.#listener = listener
+  }
+
+  get closed(): boolean {
+    return !native.isOpen(this.handle)
+  }
+
+  /** @internal */
+  receive(event: NativeWatchEvent): void {
+    if ('errno' in event) {
+      this.emit('error', this.#lost(event.errno))
+    } else {
+      this.#reply(event).catch((error: Error) => this.emit('error', error))
+    }
+  }
+
+  #lost(errno: number): CephError {
+    return toCephError({ errno, syscall: 'rados_watch3', message: 'the watch is lost' }, this.#resource)
+  }
+
+  /** Replies whatever the listener does, for the notifier waits. @implements rados_notify_ack */
+  async #reply({ notifyId, notifier, payload }: Exclude<NativeWatchEvent, { errno: number }>): Promise<void> {
+    let reply: Uint8Array = Buffer.alloc(0)
+    try {
+      reply = checkData('the reply', (await this.#listener({ notifier, payload })) ?? '')
+    } finally {
+      if (!this.closed) {
+        await call(this.#resource, {}, token => native.watchAcknowledge(this.handle, notifyId, reply, token))
+      }
+    }
+  }
+
+  /** Stops watching. Safe to call again. @implements rados_unwatch2 rados_watch_flush */
+  async close(): Promise<void> {
+    await call(this.#resource, {}, () => native.close(this.handle))
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}

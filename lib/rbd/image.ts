@@ -1,0 +1,476 @@
+import { type CallOptions, call, type ProgressOptions } from '../call.js'
+import {
+  checkBoolean,
+  checkBytes,
+  checkInteger,
+  checkName,
+  checkOptions,
+  checkView,
+  outOfRange,
+  wrongType,
+} from '../check.js'
+import { InvalidArgumentError, type Resource, ShrinkNotAllowedError } from '../errors.js'
+import { type ImageHandle, native } from '../native.js'
+import type { Pool } from '../rados/pool.js'
+import { Config } from './config.js'
+import {
+  checkFeatures,
+  type Feature,
+  featuresOf,
+  flagsOf,
+  type ImageFlag,
+  type OperationFeature,
+  operationFeaturesOf,
+} from './features.js'
+import { AdvisoryLock, ExclusiveLock } from './lock.js'
+import { Metadata } from './metadata.js'
+import { type ImageLayout, imageOptionNames, imageOptions } from './options.js'
+import { type CreateSnapshotOptions, createFlags, Snapshot, type SnapshotInfo } from './snapshot.js'
+
+export interface ImageStat {
+  name: string
+  /** Stays the same when the image is renamed. */
+  id: string
+  /** In bytes. */
+  size: number
+  /** The size of the objects that hold the data, in bytes. */
+  objectSize: number
+  /** How many objects the image would take if it were full. */
+  objects: number
+  /** log2 of the object size. */
+  order: number
+  blockNamePrefix: string
+  format: 1 | 2
+  features: Feature[]
+  operationFeatures: OperationFeature[]
+  flags: ImageFlag[]
+  /** In bytes. */
+  stripeUnit: number
+  stripeCount: number
+  /** How much of the parent a clone still shows, in bytes. */
+  overlap: number
+  /** The id of the pool that holds the data, where it is not the image's own. */
+  dataPoolId?: number
+  createdAt: Date
+  /** Exact to `rbd_atime_update_interval`, 60 s by default. */
+  accessedAt: Date
+  /** Exact to `rbd_mtime_update_interval`, 60 s by default. */
+  modifiedAt: Date
+}
+
+/** An image as another one's parent, child or descendant. */
+export interface LinkedImage {
+  poolId: number
+  /** Absent when the pool is gone. */
+  pool?: string
+  namespace: string
+  id: string
+  name: string
+  inTrash: boolean
+}
+
+export interface ImageParent extends LinkedImage {
+  snapshot: { id: number; name: string }
+}
+
+export interface ImageWatcher {
+  /** As the OSD sees it, such as `127.0.0.1:0/1234567890`; what a blocklist names. */
+  address: string
+  /** The client's id, as in `client.4123`. */
+  client: number
+  cookie: bigint
+}
+
+export interface ResizeOptions extends ProgressOptions {
+  /** Must be true to make the image smaller, which discards its end. Default: false. */
+  allowShrink?: boolean | undefined
+}
+
+export interface CopyOptions extends ProgressOptions, ImageLayout {}
+
+/**
+ * An open image. Named as when it was opened: a rename by somebody else does not show in `name`.
+ */
+export class Image implements AsyncDisposable {
+  readonly pool: Pool
+  readonly name: string
+  /** The snapshot it is opened at, or null. */
+  readonly openedAt: string | null
+  readonly readOnly: boolean
+  readonly metadata: Metadata
+  /** RBD's settings for this image. */
+  readonly config: Config
+  readonly lock: ExclusiveLock
+  readonly advisoryLock: AdvisoryLock
+  /** @internal */
+  readonly handle: ImageHandle
+
+  /** @internal */
+  constructor(
+    pool: Pool,
+    handle: ImageHandle,
+    { name, snapshot, readOnly }: { name: string; snapshot: string | null; readOnly: boolean },
+  ) {
+    this.pool = pool
+    this.handle = handle
+    this.name = name
+    this.openedAt = snapshot
+    this.readOnly = readOnly
+    this.metadata = new Metadata(this.path, {
+      get: (key, token) => native.imageGetMetadata(handle, key, token),
+      set: (key, value, token) => native.imageSetMetadata(handle, key, value, token),
+      remove: (key, token) => native.imageRemoveMetadata(handle, key, token),
+      list: (after, limit, token) => native.imageListMetadata(handle, after, limit, token),
+    })
+    this.config = new Config(this.path, this.metadata, token => native.imageListConfig(handle, token))
+    this.lock = new ExclusiveLock(handle, this.path)
+    this.advisoryLock = new AdvisoryLock(handle, this.path)
+  }
+
+  get closed(): boolean {
+    return !native.isOpen(this.handle)
+  }
+
+  /** `rbd/tenant-a/vm-1`, or `rbd/golden@base`. */
+  get path(): string {
+    const path = `${this.pool.path}/${this.name}`
+    return this.openedAt === null ? path : `${path}@${this.openedAt}`
+  }
+
+  get #resource(): Resource {
+    return { kind: 'image', name: this.path }
+  }
+
+  /** In bytes, at the snapshot if opened at one. @implements rbd_get_size */
+  async size(options: CallOptions = {}): Promise<number> {
+    return call(this.#resource, options, token => native.imageSize(this.handle, token))
+  }
+
+  /**
+   * What librbd knows of the open image. Costs no round trip unless the image has changed.
+   *
+   * @implements rbd_stat rbd_get_name rbd_get_id rbd_get_block_name_prefix rbd_get_old_format rbd_get_features
+   *   rbd_get_op_features rbd_get_flags rbd_get_stripe_unit rbd_get_stripe_count rbd_get_overlap rbd_get_data_pool_id
+   *   rbd_get_create_timestamp rbd_get_access_timestamp rbd_get_modify_timestamp
+   */
+  async stat(options: CallOptions = {}): Promise<ImageStat> {
+    const { dataPoolId, ...stat } = await call(this.#resource, options, token => native.imageStat(this.handle, token))
+    return {
+      ...stat,
+      ...(dataPoolId !== undefined && dataPoolId !== this.pool.id && { dataPoolId }),
+      features: featuresOf(stat.features),
+      operationFeatures: operationFeaturesOf(stat.operationFeatures),
+      flags: flagsOf(stat.flags),
+    }
+  }
+
+  /** The snapshot this is a clone of, or null. @implements rbd_get_parent */
+  async parent(options: CallOptions = {}): Promise<ImageParent | null> {
+    return call(this.#resource, options, token => native.imageParent(this.handle, token))
+  }
+
+  /**
+   * The clones: of the snapshot the image is opened at, or else of all its snapshots.
+   *
+   * @implements rbd_list_children3
+   */
+  async children(options: CallOptions = {}): Promise<LinkedImage[]> {
+    return call(this.#resource, options, token => native.imageChildren(this.handle, token))
+  }
+
+  /** The clones, their clones, and so on. @implements rbd_list_descendants */
+  async descendants(options: CallOptions = {}): Promise<LinkedImage[]> {
+    return call(this.#resource, options, token => native.imageDescendants(this.handle, token))
+  }
+
+  /** The group the image is in, or null. @implements rbd_get_group */
+  async group(options: CallOptions = {}): Promise<{ name: string; poolId: number } | null> {
+    return call(this.#resource, options, token => native.imageGroup(this.handle, token))
+  }
+
+  /**
+   * How many bytes have data, counted in whole objects as `rbd du` does. With the feature `fast-diff` this reads the
+   * object map only; without, it asks for every object. Progress is in bytes.
+   *
+   * @param options.since - Only what was written after this snapshot. Default: all.
+   * @param options.includeParent - Count what a clone shows of its parent too. Default: false.
+   *
+   * @implements rbd_diff_iterate2
+   */
+  async usedBytes(
+    options: ProgressOptions & { since?: string | undefined; includeParent?: boolean | undefined } = {},
+  ): Promise<number> {
+    checkOptions(options, ['since', 'includeParent'])
+    const since = options.since === undefined ? null : checkName('since', options.since)
+    const includeParent = checkBoolean('includeParent', options.includeParent ?? false)
+    return call(this.#resource, options, (token, onProgress) =>
+      native.imageUsedBytes(this.handle, since, includeParent, onProgress, token),
+    )
+  }
+
+  /** The clients that have the image open, this one included if it is open for writing. @implements rbd_watchers_list */
+  async watchers(options: CallOptions = {}): Promise<ImageWatcher[]> {
+    return call(this.#resource, options, token => native.imageWatchers(this.handle, token))
+  }
+
+  /**
+   * Changes the size. Growing writes no data; shrinking discards the end of the image. Progress is in objects, and
+   * there is none when nothing is discarded.
+   *
+   * @param size - In bytes.
+   * @throws {ShrinkNotAllowedError} smaller than now, without `allowShrink`
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_resize2
+   */
+  async resize(size: number, options: ResizeOptions = {}): Promise<void> {
+    checkBytes('size', size)
+    checkOptions(options, ['allowShrink'])
+    const allowShrink = checkBoolean('allowShrink', options.allowShrink ?? false)
+    try {
+      await call(this.#resource, options, (token, onProgress) =>
+        native.imageResize(this.handle, size, allowShrink, onProgress, token),
+      )
+    } catch (error) {
+      if (!allowShrink && error instanceof InvalidArgumentError) throw await this.#shrinkError(size, error)
+      throw error
+    }
+  }
+
+  /** librbd says EINVAL and no more. */
+  async #shrinkError(size: number, error: InvalidArgumentError): Promise<Error> {
+    const current = await this.size()
+    if (size >= current) return error
+    return new ShrinkNotAllowedError(
+      `${error.code}: ${size} bytes is smaller than ${current}, and allowShrink is not set, ${error.syscall} '${this.path}'`,
+      error,
+    )
+  }
+
+  /** Turns features on. @throws {InvalidArgumentError} it is on, or cannot be turned on later @implements rbd_update_features */
+  async enableFeatures(features: readonly Feature[], options: CallOptions = {}): Promise<void> {
+    await this.#updateFeatures(features, true, options)
+  }
+
+  /** Turns features off. @throws {InvalidArgumentError} it is off, or others need it @implements rbd_update_features */
+  async disableFeatures(features: readonly Feature[], options: CallOptions = {}): Promise<void> {
+    await this.#updateFeatures(features, false, options)
+  }
+
+  async #updateFeatures(features: readonly Feature[], enabled: boolean, options: CallOptions): Promise<void> {
+    const bits = checkFeatures('features', features)
+    await call(this.#resource, options, token => native.imageUpdateFeatures(this.handle, bits, enabled, token))
+  }
+
+  /**
+   * Copies from the parent what a clone still shares with it, so that it needs it no more. Progress is in objects.
+   *
+   * @throws {InvalidArgumentError} the image is no clone
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_flatten_with_progress
+   */
+  async flatten(options: ProgressOptions = {}): Promise<void> {
+    await call(this.#resource, options, (token, onProgress) => native.imageFlatten(this.handle, onProgress, token))
+  }
+
+  /**
+   * Gives back the space of stretches that hold nothing but zeroes. Progress is in objects.
+   *
+   * @param options.sparseSize - The shortest such stretch, in bytes: a power of two from 4 KiB to the object size.
+   *   Default: 4 KiB.
+   *
+   * @implements rbd_sparsify_with_progress
+   */
+  async sparsify(options: ProgressOptions & { sparseSize?: number | undefined } = {}): Promise<void> {
+    checkOptions(options, ['sparseSize'])
+    const sparseSize = checkSparseSize(options.sparseSize ?? defaultSparseSize)
+    await call(this.#resource, options, (token, onProgress) =>
+      native.imageSparsify(this.handle, sparseSize, onProgress, token),
+    )
+  }
+
+  /** Makes the object map anew from the objects. Progress is in objects. @implements rbd_rebuild_object_map */
+  async rebuildObjectMap(options: ProgressOptions = {}): Promise<void> {
+    await call(this.#resource, options, (token, onProgress) =>
+      native.imageRebuildObjectMap(this.handle, onProgress, token),
+    )
+  }
+
+  /**
+   * Copies the image as it is, without its snapshots; a copy of a clone is none. Progress is in bytes.
+   *
+   * @param pool - Where the copy goes.
+   * @param options.sparseSize - Zeroes of at least this length in bytes become holes. Default: 4 KiB.
+   * @throws {ImageExistsError}
+   *
+   * @implements rbd_copy_with_progress4
+   */
+  async copy(pool: Pool, name: string, options: CopyOptions & { sparseSize?: number | undefined } = {}): Promise<void> {
+    this.#checkPool(pool)
+    checkName('name', name)
+    checkOptions(options, [...imageOptionNames, 'sparseSize'])
+    const layout = imageOptions(options)
+    const sparseSize = checkSparseSize(options.sparseSize ?? defaultSparseSize)
+    const resource: Resource = { kind: 'image', name: `${pool.path}/${name}` }
+    await call(resource, options, (token, onProgress) =>
+      native.imageCopy(this.handle, pool.handle, name, layout, sparseSize, onProgress, token),
+    )
+  }
+
+  /**
+   * Copies the image with its snapshots; a copy of a clone is one too. Progress is in objects.
+   *
+   * @throws {ImageExistsError}
+   *
+   * @implements rbd_deep_copy_with_progress
+   */
+  async deepCopy(
+    pool: Pool,
+    name: string,
+    options: CopyOptions & { flatten?: boolean | undefined } = {},
+  ): Promise<void> {
+    this.#checkPool(pool)
+    checkName('name', name)
+    checkOptions(options, [...imageOptionNames, 'flatten'])
+    const layout = imageOptions(options)
+    if (checkBoolean('flatten', options.flatten ?? false)) layout.flatten = 1
+    const resource: Resource = { kind: 'image', name: `${pool.path}/${name}` }
+    await call(resource, options, (token, onProgress) =>
+      native.imageDeepCopy(this.handle, pool.handle, name, layout, onProgress, token),
+    )
+  }
+
+  /** By this image's own pool, for the two modules would import each other. */
+  #checkPool(value: unknown): void {
+    if (!(value instanceof this.pool.constructor)) throw wrongType('pool', 'a Pool', value)
+  }
+
+  /** The snapshot of that name, which need not exist. */
+  snapshot(name: string): Snapshot {
+    return new Snapshot(this, checkName('name', name))
+  }
+
+  /** All snapshots, oldest first. @implements rbd_snap_list rbd_snap_list_end rbd_snap_get_timestamp rbd_snap_get_namespace_type rbd_snap_get_trash_namespace rbd_snap_is_protected */
+  async listSnapshots(options: CallOptions = {}): Promise<SnapshotInfo[]> {
+    return call(this.#resource, options, token => native.snapshotList(this.handle, token))
+  }
+
+  /**
+   * Makes a snapshot. Where protecting it fails, the snapshot stays, and the error says so by its `syscall`.
+   *
+   * @throws {SnapshotExistsError}
+   * @throws {QuotaExceededError} there are as many as the limit allows
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_snap_create2
+   */
+  async createSnapshot(name: string, options: CreateSnapshotOptions = {}): Promise<Snapshot> {
+    const snapshot = this.snapshot(name)
+    checkOptions(options, ['protect', 'skipQuiesce', 'ignoreQuiesceError'])
+    const protect = checkBoolean('protect', options.protect ?? false)
+    const flags = createFlags(options)
+    const resource: Resource = { kind: 'snapshot', name: `${this.path}@${name}` }
+    await call(resource, options, (token, onProgress) =>
+      native.snapshotCreate(this.handle, name, flags, onProgress, token),
+    )
+    if (protect) await snapshot.protect({ signal: options.signal })
+    return snapshot
+  }
+
+  /** Removes a snapshot that has no usable name, such as one in the trash. @implements rbd_snap_remove_by_id */
+  async removeSnapshotById(id: number, options: CallOptions = {}): Promise<void> {
+    checkInteger('id', id)
+    const resource: Resource = { kind: 'snapshot', name: `${this.path}@id ${id}` }
+    await call(resource, options, token => native.snapshotRemoveById(this.handle, id, token))
+  }
+
+  /** How many snapshots the image may have, or null. @implements rbd_snap_get_limit */
+  async snapshotLimit(options: CallOptions = {}): Promise<number | null> {
+    return call(this.#resource, options, token => native.snapshotGetLimit(this.handle, token))
+  }
+
+  /** Sets how many snapshots the image may have; null for any number. @implements rbd_snap_set_limit */
+  async setSnapshotLimit(limit: number | null, options: CallOptions = {}): Promise<void> {
+    if (limit !== null) checkInteger('limit', limit)
+    await call(this.#resource, options, token =>
+      limit === null
+        ? native.snapshotClearLimit(this.handle, token)
+        : native.snapshotSetLimit(this.handle, limit, token),
+    )
+  }
+
+  /**
+   * Reads into a new buffer. It is shorter than asked for where the image ends.
+   *
+   * @param offset - In bytes.
+   * @param length - In bytes.
+   *
+   * @implements rbd_aio_read2
+   */
+  async read(offset: number, length: number, options: CallOptions = {}): Promise<Buffer> {
+    checkBytes('offset', offset)
+    const buffer = Buffer.allocUnsafeSlow(checkInteger('length', length, 0, maxIoBytes))
+    const count = await call(this.#resource, options, token => native.imageRead(this.handle, offset, buffer, token))
+    return buffer.subarray(0, count)
+  }
+
+  /**
+   * Writes. The data must not be changed until this has settled, and an abort does not end that.
+   *
+   * @param offset - In bytes.
+   * @throws {InvalidArgumentError} beyond the end of the image
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_aio_write2
+   */
+  async write(offset: number, data: NodeJS.ArrayBufferView, options: CallOptions = {}): Promise<void> {
+    checkBytes('offset', offset)
+    if (checkView('data', data).byteLength > maxIoBytes) {
+      throw outOfRange('data', `at most ${maxIoBytes} bytes`, data.byteLength)
+    }
+    await call(this.#resource, options, token => native.imageWrite(this.handle, offset, data, token))
+  }
+
+  /** Gives a range back: it reads as zeroes, or as the parent's data where librbd finds that cheaper. @implements rbd_aio_discard */
+  async discard(offset: number, length: number, options: CallOptions = {}): Promise<void> {
+    checkBytes('offset', offset)
+    checkBytes('length', length)
+    await call(this.#resource, options, token => native.imageDiscard(this.handle, offset, length, token))
+  }
+
+  /** Waits until all writes that have resolved are safe in the cluster. @implements rbd_aio_flush */
+  async flush(options: CallOptions = {}): Promise<void> {
+    await call(this.#resource, options, token => native.imageFlush(this.handle, token))
+  }
+
+  /** Drops librbd's cache of the image. @throws {ImageBusyError} there are writes in it @implements rbd_invalidate_cache */
+  async invalidateCache(options: CallOptions = {}): Promise<void> {
+    await call(this.#resource, options, token => native.imageInvalidateCache(this.handle, token))
+  }
+
+  /**
+   * Closes the image after its calls in flight, and writes what is in its cache. Safe to call again.
+   *
+   * @implements rbd_close
+   */
+  async close(): Promise<void> {
+    await call(this.#resource, {}, () => native.close(this.handle))
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+}
+
+/** What fits into the int that librbd returns. */
+const maxIoBytes = 2 ** 31 - 4096
+
+const defaultSparseSize = 4096
+
+function checkSparseSize(value: number): number {
+  if (!Number.isInteger(Math.log2(checkInteger('sparseSize', value, 1)))) {
+    throw outOfRange('sparseSize', 'a power of two', value)
+  }
+  return value
+}

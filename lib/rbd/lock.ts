@@ -1,0 +1,130 @@
+import { type CallOptions, call } from '../call.js'
+import { checkKey, checkOptions, checkText } from '../check.js'
+import type { Resource } from '../errors.js'
+import { type ImageHandle, native } from '../native.js'
+
+export interface LockOwners {
+  mode: 'exclusive' | 'shared'
+  owners: string[]
+}
+
+export interface Lockers {
+  exclusive: boolean
+  /** What holders of a shared lock have in common. */
+  tag: string
+  lockers: { client: string; cookie: string; address: string }[]
+}
+
+/**
+ * The lock that librbd manages for images with the feature `exclusive-lock`: it takes it to write, and gives it up when
+ * another client asks.
+ */
+export class ExclusiveLock {
+  readonly #handle: ImageHandle
+  readonly #resource: Resource
+
+  /** @internal */
+  constructor(handle: ImageHandle, imagePath: string) {
+    this.#handle = handle
+    this.#resource = { kind: 'image', name: imagePath }
+  }
+
+  /** Whether this open image holds it. @implements rbd_is_exclusive_lock_owner */
+  async isOwner(options: CallOptions = {}): Promise<boolean> {
+    return call(this.#resource, options, token => native.imageLockIsOwner(this.#handle, token))
+  }
+
+  /**
+   * Takes the lock and keeps it, whoever asks, until it is released.
+   *
+   * @throws {ImageBusyError} another client keeps it
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_lock_acquire
+   */
+  async acquire(options: CallOptions = {}): Promise<void> {
+    await call(this.#resource, options, token => native.imageLockAcquire(this.#handle, token))
+  }
+
+  /** @throws {InvalidArgumentError} not held @implements rbd_lock_release */
+  async release(options: CallOptions = {}): Promise<void> {
+    await call(this.#resource, options, token => native.imageLockRelease(this.#handle, token))
+  }
+
+  /** Who holds it, by names that `break()` takes. @implements rbd_lock_get_owners */
+  async owners(options: CallOptions = {}): Promise<LockOwners> {
+    return call(this.#resource, options, token => native.imageLockOwners(this.#handle, token))
+  }
+
+  /**
+   * Takes the lock from an owner that is gone, and blocklists it so that its writes cannot arrive any more.
+   *
+   * @throws {ImageBusyError} the owner is alive, or is another by now
+   *
+   * @implements rbd_lock_break
+   */
+  async break(owner: string, options: CallOptions = {}): Promise<void> {
+    checkKey('owner', owner)
+    await call(this.#resource, options, token => native.imageLockBreak(this.#handle, owner, token))
+  }
+}
+
+/**
+ * The lock of `rbd lock add`: it keeps nobody from writing, only from taking the same lock. It stays when its holder
+ * dies.
+ */
+export class AdvisoryLock {
+  readonly #handle: ImageHandle
+  readonly #resource: Resource
+
+  /** @internal */
+  constructor(handle: ImageHandle, imagePath: string) {
+    this.#handle = handle
+    this.#resource = { kind: 'lock', name: imagePath }
+  }
+
+  /** @implements rbd_list_lockers */
+  async list(options: CallOptions = {}): Promise<Lockers> {
+    return call(this.#resource, options, token => native.imageAdvisoryLockList(this.#handle, token))
+  }
+
+  /**
+   * Takes the lock.
+   *
+   * @param cookie - Tells this holder from others of the same client.
+   * @param options.shared - A tag: holders that give the same one share the lock. Default: the lock is exclusive.
+   * @throws {LockBusyError} somebody else holds it
+   * @throws {ExistsError} this client holds it already, with this cookie
+   *
+   * @implements rbd_lock_exclusive rbd_lock_shared
+   */
+  async acquire(cookie: string, options: CallOptions & { shared?: string | undefined } = {}): Promise<void> {
+    checkKey('cookie', cookie)
+    checkOptions(options, ['shared'])
+    const tag = options.shared === undefined ? undefined : checkText('shared', options.shared)
+    await call(this.#resource, options, token =>
+      tag === undefined
+        ? native.imageAdvisoryLockExclusive(this.#handle, cookie, token)
+        : native.imageAdvisoryLockShared(this.#handle, cookie, tag, token),
+    )
+  }
+
+  /** @throws {NotFoundError} not held with this cookie @implements rbd_unlock */
+  async release(cookie: string, options: CallOptions = {}): Promise<void> {
+    checkKey('cookie', cookie)
+    await call(this.#resource, options, token => native.imageAdvisoryUnlock(this.#handle, cookie, token))
+  }
+
+  /**
+   * Takes the lock from another client, as `list()` names it.
+   *
+   * @throws {NotFoundError} it does not hold it
+   *
+   * @implements rbd_break_lock
+   */
+  async break(client: string, cookie: string, options: CallOptions = {}): Promise<void> {
+    checkKey('client', client)
+    checkKey('cookie', cookie)
+    await call(this.#resource, options, token => native.imageAdvisoryBreakLock(this.#handle, client, cookie, token))
+  }
+}

@@ -1,0 +1,117 @@
+import { type CallOptions, call, type ProgressOptions } from '../call.js'
+import { checkBoolean, checkInteger, checkKey, checkName, checkOptions, wrongType } from '../check.js'
+import type { Resource } from '../errors.js'
+import { native } from '../native.js'
+import type { Pool } from '../rados/pool.js'
+
+export interface TrashEntry {
+  /** What the image is known by while in the trash. */
+  id: string
+  /** What it was called. */
+  name: string
+  source: 'user' | 'mirroring' | 'migration' | 'removing' | 'user-parent' | 'unknown'
+  deletedAt: Date
+  /** Until then it is removed by force only. */
+  deferredUntil: Date
+}
+
+/**
+ * The trash of a pool's namespace.
+ */
+export class Trash {
+  readonly #pool: Pool
+
+  /** @internal */
+  constructor(pool: Pool) {
+    this.#pool = pool
+  }
+
+  #image(which: string): Resource {
+    return { kind: 'image', name: `${this.#pool.path}/${which}` }
+  }
+
+  /**
+   * Moves an image to the trash, from where it can be restored. One that clones hang on can be moved.
+   *
+   * @param options.delay - For how many seconds it is kept from being removed. Default: 0.
+   * @throws {ImageNotFoundError}
+   * @throws {ImageBusyError} it is open somewhere
+   *
+   * @implements rbd_trash_move
+   */
+  async move(name: string, options: CallOptions & { delay?: number | undefined } = {}): Promise<void> {
+    checkName('name', name)
+    checkOptions(options, ['delay'])
+    const delay = checkInteger('delay', options.delay ?? 0, 0, 2 ** 32 - 1)
+    await call(this.#image(name), options, token => native.trashMove(this.#pool.handle, name, delay, token))
+  }
+
+  /** @implements rbd_trash_list */
+  async list(options: CallOptions = {}): Promise<TrashEntry[]> {
+    return call({ kind: 'pool', name: this.#pool.path }, options, token => native.trashList(this.#pool.handle, token))
+  }
+
+  /** @throws {ImageNotFoundError} no such image is in the trash @implements rbd_trash_get */
+  async get(id: string, options: CallOptions = {}): Promise<TrashEntry> {
+    checkKey('id', id)
+    return call(this.#image(`id ${id}`), options, token => native.trashGet(this.#pool.handle, id, token))
+  }
+
+  /**
+   * Brings an image back.
+   *
+   * @param options.name - Default: what it was called.
+   * @throws {ImageNotFoundError} no such image is in the trash
+   * @throws {ImageExistsError} there is an image of that name by now
+   *
+   * @implements rbd_trash_restore
+   */
+  async restore(id: string, options: CallOptions & { name?: string | undefined } = {}): Promise<void> {
+    checkKey('id', id)
+    checkOptions(options, ['name'])
+    // librbd takes an empty name for the old one.
+    const name = options.name === undefined ? '' : checkName('name', options.name)
+    await call(this.#image(`id ${id}`), options, token => native.trashRestore(this.#pool.handle, id, name, token))
+  }
+
+  /**
+   * Removes an image from the trash, with its data. Progress is in objects.
+   *
+   * @param options.force - Even if it is deferred. Default: false.
+   * @throws {ImageNotFoundError} no such image is in the trash
+   * @throws {PermissionError} it is deferred, and not forced
+   * @throws {ImageHasSnapshotsError}
+   * @throws {ImageBusyError} it is open somewhere, or being restored
+   *
+   * @implements rbd_trash_remove_with_progress
+   */
+  async remove(id: string, options: ProgressOptions & { force?: boolean | undefined } = {}): Promise<void> {
+    checkKey('id', id)
+    checkOptions(options, ['force'])
+    const force = checkBoolean('force', options.force ?? false)
+    await call(this.#image(`id ${id}`), options, (token, onProgress) =>
+      native.trashRemove(this.#pool.handle, id, force, onProgress, token),
+    )
+  }
+
+  /**
+   * Removes every image whose delay is over. Progress is in images.
+   *
+   * @param options.expiredBefore - Those whose delay was over by then. Default: now.
+   * @param options.threshold - Instead of the time: until the pool is at most this full, in percent.
+   *
+   * @implements rbd_trash_purge_with_progress
+   */
+  async purge(
+    options: ProgressOptions & { expiredBefore?: Date | undefined; threshold?: number | undefined } = {},
+  ): Promise<void> {
+    checkOptions(options, ['expiredBefore', 'threshold'])
+    const { expiredBefore = new Date(), threshold } = options
+    if (!(expiredBefore instanceof Date)) throw wrongType('expiredBefore', 'a Date', expiredBefore)
+    const seconds = checkInteger('expiredBefore', Math.floor(expiredBefore.getTime() / 1000))
+    const percent = threshold === undefined ? -1 : checkInteger('threshold', threshold, 0, 100)
+    await call({ kind: 'pool', name: this.#pool.path }, options, (token, onProgress) =>
+      native.trashPurge(this.#pool.handle, seconds, percent, onProgress, token),
+    )
+  }
+}

@@ -1,0 +1,72 @@
+#include <napi.h>
+
+#include "rados/cluster.h"
+#include "rados/ioctx.h"
+#include "rados/lock.h"
+#include "rados/object.h"
+#include "rados/watch.h"
+#include "rbd/image.h"
+#include "rbd/io.h"
+#include "rbd/lock.h"
+#include "rbd/pool.h"
+#include "rbd/snapshot.h"
+#include "rbd/trash.h"
+#include "runtime/bind.h"
+#include "runtime/environment.h"
+
+namespace cephkit {
+namespace {
+
+// Answers when the handle, and all that was opened through it, is closed.
+class CloseCall final : public Operation {
+public:
+    using Operation::Operation;
+
+    static Napi::Value Call(const Napi::CallbackInfo& info) {
+        const auto handle = Handle::FromJs(info[0]);
+        if (handle == nullptr) throw Napi::TypeError::New(info.Env(), "close: not a handle");
+        auto* operation = new CloseCall(info.Env());
+        const auto promise = operation->promise();
+        handle->Close([operation](const std::optional<Failure>& failure) {
+            operation->failure_ = failure;
+            operation->Finish();
+        });
+        return promise;
+    }
+
+private:
+    Outcome TakeOutcome() override { return failure_ ? Outcome(*failure_) : Outcome(); }
+
+    std::optional<Failure> failure_;
+};
+
+Napi::Value IsOpen(const Napi::CallbackInfo& info) {
+    const auto handle = Handle::FromJs(info[0]);
+    return Napi::Boolean::New(info.Env(), handle != nullptr && handle->open());
+}
+
+Napi::Object Init(Napi::Env env, Napi::Object object) {
+    Environment::Create(env);
+    Exports exports(object);
+    exports.Raw("close", CloseCall::Call);
+    exports.Raw("isOpen", IsOpen);
+    exports.Raw("newAbortToken", AbortToken::New);
+    exports.Raw("abort", AbortToken::Abort);
+    InitCluster(exports);
+    InitIoCtx(exports);
+    InitObject(exports);
+    InitRadosLock(exports);
+    InitWatch(exports);
+    InitPool(exports);
+    InitTrash(exports);
+    InitImage(exports);
+    InitIo(exports);
+    InitRbdLock(exports);
+    InitSnapshot(exports);
+    return object;
+}
+
+NODE_API_MODULE(cephkit, Init)
+
+}  // namespace
+}  // namespace cephkit

@@ -1,0 +1,274 @@
+#include "rbd/image.h"
+
+#include "rbd/config.h"
+#include "rbd/options.h"
+
+namespace cephkit {
+namespace {
+
+// The image that an opening call fills in.
+class Opening {
+public:
+    explicit Opening(std::shared_ptr<Handle> ioctx) : ioctx_(std::move(ioctx)) {}
+    rbd_image_t* image() { return &image_; }
+    Value ToValue(const AioResult&) {
+        return std::shared_ptr<Handle>(std::make_shared<Image>(ioctx_, image_));
+    }
+
+private:
+    std::shared_ptr<Handle> ioctx_;
+    rbd_image_t image_ = nullptr;
+};
+
+}  // namespace
+
+// Takes no argument of its own: the image becomes a child of the pool, which is the first.
+template <>
+struct Parameter<Opening*> {
+    using Stored = std::unique_ptr<Opening>;
+    static Stored Take(Arguments& arguments) {
+        return std::make_unique<Opening>(Handle::FromJs(arguments.First()));
+    }
+    static Opening* Pass(const Stored& stored) { return stored.get(); }
+};
+
+namespace {
+
+int Open(RbdCompletion completion, IoCtx& ioctx, Opening* opening, const char* name,
+         const NullableString& snapshot, bool read_only) {
+    const auto open = read_only ? rbd_aio_open_read_only : rbd_aio_open;
+    return open(ioctx, name, opening->image(), snapshot, completion);
+}
+
+int OpenById(RbdCompletion completion, IoCtx& ioctx, Opening* opening, const char* id,
+             const NullableString& snapshot, bool read_only) {
+    const auto open = read_only ? rbd_aio_open_by_id_read_only : rbd_aio_open_by_id;
+    return open(ioctx, id, opening->image(), snapshot, completion);
+}
+
+template <typename T, typename Call>
+T Get(const char* syscall, Call call) {
+    T value{};
+    Check(syscall, call(&value));
+    return value;
+}
+
+uint64_t Size(Image& image) {
+    return Get<uint64_t>("rbd_get_size", [&](auto* out) { return rbd_get_size(image, out); });
+}
+
+// All that librbd knows of an open image without asking the cluster again.
+Object Stat(Image& image) {
+    const auto info =
+        Get<rbd_image_info_t>("rbd_stat", [&](auto* out) { return rbd_stat(image, out, sizeof(*out)); });
+    const auto number = [&](const char* syscall, int (*get)(rbd_image_t, uint64_t*)) {
+        return Get<uint64_t>(syscall, [&](auto* out) { return get(image, out); });
+    };
+    const auto time = [&](const char* syscall, int (*get)(rbd_image_t, timespec*)) {
+        return Time::Of(Get<timespec>(syscall, [&](auto* out) { return get(image, out); }));
+    };
+    const int64_t data_pool_id = rbd_get_data_pool_id(image);
+    return {
+        {"name", GetMetadata("rbd_get_name",
+                             [&](char* out, size_t* size) { return rbd_get_name(image, out, size); })},
+        {"id",
+         String("rbd_get_id", 64, [&](char* out, size_t size) { return rbd_get_id(image, out, size); })},
+        {"size", info.size},
+        {"objectSize", info.obj_size},
+        {"objects", info.num_objs},
+        {"order", info.order},
+        {"blockNamePrefix",
+         String("rbd_get_block_name_prefix", 64,
+                [&](char* out, size_t size) { return rbd_get_block_name_prefix(image, out, size); })},
+        {"format",
+         Get<uint8_t>("rbd_get_old_format", [&](auto* out) { return rbd_get_old_format(image, out); }) ? 1
+                                                                                                       : 2},
+        {"features", number("rbd_get_features", rbd_get_features)},
+        {"operationFeatures", number("rbd_get_op_features", rbd_get_op_features)},
+        {"flags", number("rbd_get_flags", rbd_get_flags)},
+        {"stripeUnit", number("rbd_get_stripe_unit", rbd_get_stripe_unit)},
+        {"stripeCount", number("rbd_get_stripe_count", rbd_get_stripe_count)},
+        {"overlap", number("rbd_get_overlap", rbd_get_overlap)},
+        {"dataPoolId", data_pool_id < 0 ? Value() : Value(data_pool_id)},
+        {"createdAt", time("rbd_get_create_timestamp", rbd_get_create_timestamp)},
+        {"accessedAt", time("rbd_get_access_timestamp", rbd_get_access_timestamp)},
+        {"modifiedAt", time("rbd_get_modify_timestamp", rbd_get_modify_timestamp)},
+    };
+}
+
+Object ToObject(const rbd_linked_image_spec_t& image) {
+    return {{"poolId", image.pool_id},           {"pool", Optional(image.pool_name)},
+            {"namespace", image.pool_namespace}, {"id", image.image_id},
+            {"name", image.image_name},          {"inTrash", image.trash}};
+}
+
+// null when the image is no clone.
+Value Parent(Image& image) {
+    rbd_linked_image_spec_t parent;
+    rbd_snap_spec_t snapshot;
+    const int result = rbd_get_parent(image, &parent, &snapshot);
+    if (result == -ENOENT) return nullptr;
+    Check("rbd_get_parent", result);
+    const Cleanup cleanup([&] {
+        rbd_linked_image_spec_cleanup(&parent);
+        rbd_snap_spec_cleanup(&snapshot);
+    });
+    auto object = ToObject(parent);
+    object.emplace_back("snapshot", Object{{"id", snapshot.id}, {"name", snapshot.name}});
+    return object;
+}
+
+template <typename Call>
+Array ListLinkedImages(const char* syscall, Call call) {
+    auto images = List<rbd_linked_image_spec_t>(syscall, size_t{64}, call);
+    const Cleanup cleanup([&] { rbd_linked_image_spec_list_cleanup(images.data(), images.size()); });
+    Array result;
+    for (const auto& image : images)
+        result.push_back(ToObject(image));
+    return result;
+}
+
+// Of the snapshot the image was opened at, or of all its snapshots.
+Array Children(Image& image) {
+    return ListLinkedImages("rbd_list_children3", [&](rbd_linked_image_spec_t* items, size_t* count) {
+        return rbd_list_children3(image, items, count);
+    });
+}
+
+Array Descendants(Image& image) {
+    return ListLinkedImages("rbd_list_descendants", [&](rbd_linked_image_spec_t* items, size_t* count) {
+        return rbd_list_descendants(image, items, count);
+    });
+}
+
+// null when the image is in no group.
+Value Group(Image& image) {
+    auto group = Get<rbd_group_info_t>("rbd_get_group",
+                                       [&](auto* out) { return rbd_get_group(image, out, sizeof(*out)); });
+    const Cleanup cleanup([&] { rbd_group_info_cleanup(&group, sizeof(group)); });
+    if (group.name == nullptr || *group.name == '\0') return nullptr;
+    return Object{{"name", group.name}, {"poolId", group.pool}};
+}
+
+// Bytes in extents that exist. By whole objects, fast-diff answers without reading the objects, and it is
+// what `rbd du` counts.
+uint64_t UsedBytes(Image& image, const NullableString& from_snapshot, bool include_parent,
+                   Progress* progress) {
+    struct Sum {
+        uint64_t bytes = 0;
+        uint64_t size;
+        Progress* progress;
+        static int Add(uint64_t offset, size_t length, int exists, void* sum) {
+            auto* self = static_cast<Sum*>(sum);
+            if (exists) self->bytes += length;
+            return Progress::Update(offset + length, self->size, self->progress);
+        }
+    } sum;
+    sum.size = Size(image);
+    sum.progress = progress;
+    Check("rbd_diff_iterate2",
+          rbd_diff_iterate2(image, from_snapshot, 0, sum.size, include_parent, true, Sum::Add, &sum));
+    return sum.bytes;
+}
+
+void Resize(Image& image, uint64_t size, bool allow_shrink, Progress* progress) {
+    Check("rbd_resize2", rbd_resize2(image, size, allow_shrink, Progress::Update, progress));
+}
+
+void UpdateFeatures(Image& image, uint64_t features, bool enabled) {
+    Check("rbd_update_features", rbd_update_features(image, features, enabled));
+}
+
+void Flatten(Image& image, Progress* progress) {
+    Check("rbd_flatten_with_progress", rbd_flatten_with_progress(image, Progress::Update, progress));
+}
+
+void Sparsify(Image& image, uint64_t sparse_size, Progress* progress) {
+    Check("rbd_sparsify_with_progress",
+          rbd_sparsify_with_progress(image, sparse_size, Progress::Update, progress));
+}
+
+void RebuildObjectMap(Image& image, Progress* progress) {
+    Check("rbd_rebuild_object_map", rbd_rebuild_object_map(image, Progress::Update, progress));
+}
+
+void Copy(Image& image, IoCtx& ioctx, const char* name, ImageOptions* options, uint64_t sparse_size,
+          Progress* progress) {
+    Check("rbd_copy_with_progress4",
+          rbd_copy_with_progress4(image, ioctx, name, *options, Progress::Update, progress, sparse_size));
+}
+
+void DeepCopy(Image& image, IoCtx& ioctx, const char* name, ImageOptions* options, Progress* progress) {
+    Check("rbd_deep_copy_with_progress",
+          rbd_deep_copy_with_progress(image, ioctx, name, *options, Progress::Update, progress));
+}
+
+std::string GetImageMetadata(Image& image, const char* key) {
+    return GetMetadata("rbd_metadata_get",
+                       [&](char* value, size_t* size) { return rbd_metadata_get(image, key, value, size); });
+}
+
+void SetImageMetadata(Image& image, const char* key, const char* value) {
+    Check("rbd_metadata_set", rbd_metadata_set(image, key, value));
+}
+
+void RemoveImageMetadata(Image& image, const char* key) {
+    Check("rbd_metadata_remove", rbd_metadata_remove(image, key));
+}
+
+Array ListImageMetadata(Image& image, const char* after, uint64_t limit) {
+    return ListMetadata("rbd_metadata_list", [&](char* keys, size_t* keys_size, char* values, size_t* size) {
+        return rbd_metadata_list(image, after, limit, keys, keys_size, values, size);
+    });
+}
+
+Array ListImageConfig(Image& image) {
+    return ListConfig(
+        "rbd_config_image_list",
+        [&](rbd_config_option_t* options, int* count) {
+            return rbd_config_image_list(image, options, count);
+        },
+        rbd_config_image_list_cleanup);
+}
+
+Array Watchers(Image& image) {
+    auto watchers = List<rbd_image_watcher_t>(
+        "rbd_watchers_list", size_t{16},
+        [&](rbd_image_watcher_t* items, size_t* count) { return rbd_watchers_list(image, items, count); });
+    const Cleanup cleanup([&] { rbd_watchers_list_cleanup(watchers.data(), watchers.size()); });
+    Array result;
+    for (const auto& watcher : watchers) {
+        result.push_back(
+            Object{{"address", watcher.addr}, {"client", watcher.id}, {"cookie", Opaque{watcher.cookie}}});
+    }
+    return result;
+}
+
+}  // namespace
+
+void InitImage(Exports& exports) {
+    exports.Aio<Open>("imageOpen", "rbd_aio_open");
+    exports.Aio<OpenById>("imageOpenById", "rbd_aio_open_by_id");
+    exports.Blocking<Size>("imageSize");
+    exports.Blocking<Stat>("imageStat");
+    exports.Blocking<Parent>("imageParent");
+    exports.Blocking<Children>("imageChildren");
+    exports.Blocking<Descendants>("imageDescendants");
+    exports.Blocking<Group>("imageGroup");
+    exports.Blocking<UsedBytes>("imageUsedBytes");
+    exports.Blocking<Resize>("imageResize");
+    exports.Blocking<UpdateFeatures>("imageUpdateFeatures");
+    exports.Blocking<Flatten>("imageFlatten");
+    exports.Blocking<Sparsify>("imageSparsify");
+    exports.Blocking<RebuildObjectMap>("imageRebuildObjectMap");
+    exports.Blocking<Copy>("imageCopy");
+    exports.Blocking<DeepCopy>("imageDeepCopy");
+    exports.Blocking<GetImageMetadata>("imageGetMetadata");
+    exports.Blocking<SetImageMetadata>("imageSetMetadata");
+    exports.Blocking<RemoveImageMetadata>("imageRemoveMetadata");
+    exports.Blocking<ListImageMetadata>("imageListMetadata");
+    exports.Blocking<ListImageConfig>("imageListConfig");
+    exports.Blocking<Watchers>("imageWatchers");
+}
+
+}  // namespace cephkit

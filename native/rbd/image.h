@@ -1,0 +1,31 @@
+// An open RBD image.
+//
+// Owns:    one rbd_image_t. Keeps its pool, and through it the cluster, open.
+// Closes:  on close(), when JavaScript drops it, when its pool or cluster closes or the environment ends,
+// whichever
+//          comes first; always after the last operation in flight.
+// Threads: librbd takes calls from any. What blocks runs on workers; I/O starts on the JS thread and ends on
+// one of
+//          librbd's, never two callbacks of one image at once.
+#pragma once
+#include "rados/ioctx.h"
+
+namespace cephkit {
+
+class Image : public Handle {
+public:
+    static constexpr const char* kKind = "an image";
+
+    Image(std::shared_ptr<Handle> ioctx, rbd_image_t image) : Handle(std::move(ioctx)), image_(image) {}
+    const char* kind() const override { return kKind; }
+    operator rbd_image_t() const { return image_; }
+
+private:
+    void Destroy() override { Check("rbd_close", rbd_close(image_)); }
+
+    rbd_image_t image_;
+};
+
+void InitImage(Exports& exports);
+
+}  // namespace cephkit

@@ -1,0 +1,36 @@
+#include "rbd/io.h"
+
+namespace cephkit {
+namespace {
+
+int Read(RbdCompletion completion, Image& image, uint64_t offset, const PinnedBuffer& buffer) {
+    return rbd_aio_read2(image, offset, buffer.size(), buffer.data(), completion, 0);
+}
+
+int Write(RbdCompletion completion, Image& image, uint64_t offset, const PinnedBuffer& buffer) {
+    return rbd_aio_write2(image, offset, buffer.size(), buffer.data(), completion, 0);
+}
+
+int Discard(RbdCompletion completion, Image& image, uint64_t offset, uint64_t length) {
+    return rbd_aio_discard(image, offset, length, completion);
+}
+
+int Flush(RbdCompletion completion, Image& image) {
+    return rbd_aio_flush(image, completion);
+}
+
+void InvalidateCache(Image& image) {
+    Check("rbd_invalidate_cache", rbd_invalidate_cache(image));
+}
+
+}  // namespace
+
+void InitIo(Exports& exports) {
+    exports.Aio<Read>("imageRead", "rbd_aio_read2");
+    exports.Aio<Write>("imageWrite", "rbd_aio_write2");
+    exports.Aio<Discard>("imageDiscard", "rbd_aio_discard");
+    exports.Aio<Flush>("imageFlush", "rbd_aio_flush");
+    exports.Blocking<InvalidateCache>("imageInvalidateCache");
+}
+
+}  // namespace cephkit

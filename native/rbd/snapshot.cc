@@ -1,0 +1,133 @@
+#include "rbd/snapshot.h"
+
+#include "runtime/list.h"
+
+namespace cephkit {
+namespace {
+
+const char* NamespaceName(rbd_snap_namespace_type_t type) {
+    switch (type) {
+        case RBD_SNAP_NAMESPACE_TYPE_USER:
+            return "user";
+        case RBD_SNAP_NAMESPACE_TYPE_GROUP:
+            return "group";
+        case RBD_SNAP_NAMESPACE_TYPE_TRASH:
+            return "trash";
+        case RBD_SNAP_NAMESPACE_TYPE_MIRROR:
+            return "mirror";
+    }
+    return "unknown";
+}
+
+// Everything about a snapshot is in memory once the image is open, so asking for all of it costs no round
+// trip.
+Object ToObject(Image& image, const rbd_snap_info_t& snapshot) {
+    timespec created{};
+    Check("rbd_snap_get_timestamp", rbd_snap_get_timestamp(image, snapshot.id, &created));
+    rbd_snap_namespace_type_t type = RBD_SNAP_NAMESPACE_TYPE_USER;
+    Check("rbd_snap_get_namespace_type", rbd_snap_get_namespace_type(image, snapshot.id, &type));
+    Object result = {{"id", snapshot.id},
+                     {"name", snapshot.name},
+                     {"size", snapshot.size},
+                     {"createdAt", Time::Of(created)},
+                     {"namespace", NamespaceName(type)}};
+    if (type == RBD_SNAP_NAMESPACE_TYPE_TRASH) {
+        result.emplace_back("originalName",
+                            String("rbd_snap_get_trash_namespace", 128, [&](char* name, size_t size) {
+                                return rbd_snap_get_trash_namespace(image, snapshot.id, name, size);
+                            }));
+    }
+    int is_protected = 0;
+    // Only the user's own snapshots can be protected.
+    if (type == RBD_SNAP_NAMESPACE_TYPE_USER) {
+        Check("rbd_snap_is_protected", rbd_snap_is_protected(image, snapshot.name, &is_protected));
+    }
+    result.emplace_back("protected", is_protected != 0);
+    return result;
+}
+
+Array ListSnapshots(Image& image) {
+    std::vector<rbd_snap_info_t> snapshots(32);
+    int count;
+    for (;;) {
+        int limit = static_cast<int>(snapshots.size());
+        count = rbd_snap_list(image, snapshots.data(), &limit);
+        if (count != -ERANGE) break;
+        snapshots.resize(limit);
+    }
+    Check("rbd_snap_list", count);
+    const Cleanup cleanup([&] { rbd_snap_list_end(snapshots.data()); });
+    Array result;
+    for (int i = 0; i < count; i++)
+        result.push_back(ToObject(image, snapshots[i]));
+    return result;
+}
+
+void Create(Image& image, const char* name, uint32_t flags, Progress* progress) {
+    Check("rbd_snap_create2", rbd_snap_create2(image, name, flags, Progress::Update, progress));
+}
+
+void Remove(Image& image, const char* name, uint32_t flags, Progress* progress) {
+    Check("rbd_snap_remove2", rbd_snap_remove2(image, name, flags, Progress::Update, progress));
+}
+
+void RemoveById(Image& image, uint64_t id) {
+    Check("rbd_snap_remove_by_id", rbd_snap_remove_by_id(image, id));
+}
+
+void Rename(Image& image, const char* name, const char* new_name) {
+    Check("rbd_snap_rename", rbd_snap_rename(image, name, new_name));
+}
+
+void Protect(Image& image, const char* name) {
+    Check("rbd_snap_protect", rbd_snap_protect(image, name));
+}
+
+void Unprotect(Image& image, const char* name) {
+    Check("rbd_snap_unprotect", rbd_snap_unprotect(image, name));
+}
+
+void Rollback(Image& image, const char* name, Progress* progress) {
+    Check("rbd_snap_rollback_with_progress",
+          rbd_snap_rollback_with_progress(image, name, Progress::Update, progress));
+}
+
+bool Exists(Image& image, const char* name) {
+    bool exists = false;
+    Check("rbd_snap_exists", rbd_snap_exists(image, name, &exists));
+    return exists;
+}
+
+// null when there is none.
+Value GetLimit(Image& image) {
+    uint64_t limit = 0;
+    Check("rbd_snap_get_limit", rbd_snap_get_limit(image, &limit));
+    return limit == UINT64_MAX ? Value(nullptr) : Value(limit);
+}
+
+void SetLimit(Image& image, uint64_t limit) {
+    Check("rbd_snap_set_limit", rbd_snap_set_limit(image, limit));
+}
+
+void ClearLimit(Image& image) {
+    Check("rbd_snap_set_limit", rbd_snap_set_limit(image, UINT64_MAX));
+}
+
+}  // namespace
+
+void InitSnapshot(Exports& exports) {
+    exports.Blocking<ListSnapshots>("snapshotList");
+    exports.Blocking<Create>("snapshotCreate");
+    exports.Blocking<Remove>("snapshotRemove");
+    exports.Blocking<RemoveById>("snapshotRemoveById");
+    exports.Blocking<Rename>("snapshotRename");
+    exports.Blocking<Protect>("snapshotProtect");
+    exports.Blocking<Unprotect>("snapshotUnprotect");
+    exports.Blocking<Rollback>("snapshotRollback");
+    exports.Blocking<Exists>("snapshotExists");
+    exports.Blocking<GetLimit>("snapshotGetLimit");
+    exports.Blocking<SetLimit>("snapshotSetLimit");
+    exports.Blocking<ClearLimit>("snapshotClearLimit");
+}
+
+}  // namespace cephkit

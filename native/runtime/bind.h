@@ -1,0 +1,258 @@
+// Makes JavaScript functions of C++ ones.
+//
+// A binding is a function whose parameters say what it takes; Parameter<T> does the rest. Three kinds:
+//
+//   exports.Blocking<Resize>("imageResize")          runs on a worker and answers a promise
+//   exports.Aio<Read>("imageRead", "rbd_aio_read2")  starts an asynchronous call of Ceph's and answers a
+//   promise exports.Sync<Version>("version")                 runs at once, on the JS thread: must not block
+//
+// Each may be given one argument more than it takes: an abort token.
+#pragma once
+#include <napi.h>
+#include <rados/librados.h>
+#include <rbd/librbd.h>
+
+#include <tuple>
+
+#include "runtime/parameter.h"
+
+namespace cephkit {
+
+template <typename Parameter>
+using StoredOf = typename cephkit::Parameter<Parameter>::Stored;
+
+// The stored arguments of an operation, in order.
+template <typename... Parameters>
+using StoredTuple = std::tuple<StoredOf<Parameters>...>;
+
+template <typename T>
+void HoldHandle(Operation& operation, const T& stored) {
+    if constexpr (std::is_convertible_v<T, std::shared_ptr<Handle>>) operation.Hold(stored);
+}
+
+// Arguments and abort token of a call, kept until it has settled.
+template <typename... Parameters>
+class Bound : public Operation {
+public:
+    // Braces, because they evaluate from left to right.
+    explicit Bound(Arguments& arguments)
+        : Bound(arguments, StoredTuple<Parameters...>{Parameter<Parameters>::Take(arguments)...}) {}
+
+protected:
+    Bound(Arguments& arguments, StoredTuple<Parameters...>&& stored)
+        : Operation(arguments.env()), stored_(std::move(stored)), token_(arguments.token()) {
+        std::apply([this](auto&... each) { (HoldHandle(*this, each), ...); }, stored_);
+    }
+
+    bool aborted() const { return token_ != nullptr && token_->aborted; }
+
+    template <typename Function>
+    auto Apply(Function&& function) {
+        return std::apply([&](auto&... each) { return function(Parameter<Parameters>::Pass(each)...); },
+                          stored_);
+    }
+
+    StoredTuple<Parameters...> stored_;
+
+private:
+    std::shared_ptr<AbortToken> token_;
+};
+
+template <auto function>
+class BlockingCall;
+
+template <typename Result, typename... Parameters, Result (*function)(Parameters...)>
+class BlockingCall<function> final : public Bound<Parameters...>, public Job {
+public:
+    using Bound<Parameters...>::Bound;
+
+    static Napi::Value Call(const Napi::CallbackInfo& info) {
+        Arguments arguments(info);
+        auto* operation = new BlockingCall(arguments);
+        const auto promise = operation->promise();
+        operation->environment().workers().Submit(operation);
+        return promise;
+    }
+
+    void Run() override {
+        if (this->aborted()) {
+            outcome_ = Failure{"abort", ECANCELED, ""};
+        } else {
+            try {
+                if constexpr (std::is_void_v<Result>) {
+                    this->Apply(function);
+                } else {
+                    outcome_ = Value(this->Apply(function));
+                }
+            } catch (Failure& failure) {
+                outcome_ = std::move(failure);
+            } catch (const std::bad_alloc&) {
+                outcome_ = Failure{"malloc", ENOMEM, ""};
+            }
+        }
+        this->Finish();
+    }
+
+    void Cancel() override {
+        outcome_ = Failure{"abort", ECANCELED, ""};
+        this->Discard();
+    }
+
+private:
+    typename Operation::Outcome TakeOutcome() override { return std::move(outcome_); }
+
+    typename Operation::Outcome outcome_;
+};
+
+// What an asynchronous call left in its completion.
+struct AioResult {
+    int64_t value = 0;
+    uint64_t version = 0;  // of the object; RADOS only
+};
+
+// Ceph's two kinds of completion, whose C types are the same void*. On creation they get an Aio to finish.
+struct RbdCompletion {
+    rbd_completion_t completion;
+    operator rbd_completion_t() const { return completion; }
+
+    static int Create(void* aio, rbd_callback_t callback, rbd_completion_t* completion) {
+        return rbd_aio_create_completion(aio, callback, completion);
+    }
+    static AioResult Result(rbd_completion_t completion) { return {rbd_aio_get_return_value(completion)}; }
+    static void Release(rbd_completion_t completion) { rbd_aio_release(completion); }
+};
+
+struct RadosCompletion {
+    rados_completion_t completion;
+    operator rados_completion_t() const { return completion; }
+
+    static int Create(void* aio, rados_callback_t callback, rados_completion_t* completion) {
+        return rados_aio_create_completion2(aio, callback, completion);
+    }
+    static AioResult Result(rados_completion_t completion) {
+        return {rados_aio_get_return_value(completion), rados_aio_get_version(completion)};
+    }
+    static void Release(rados_completion_t completion) { rados_aio_release(completion); }
+};
+
+// The call answers what its result parameter makes of this, if it has one, and else the bare value.
+template <typename T>
+auto ToValue(T& stored, const AioResult& result, int) -> decltype(stored->ToValue(result)) {
+    return stored->ToValue(result);
+}
+template <typename T>
+Value ToValue(T&, const AioResult&, long) {
+    return Value();
+}
+
+template <auto start>
+class AioCall;
+
+template <typename Completion, typename... Parameters, int (*start)(Completion, Parameters...)>
+class AioCall<start> final : public Bound<Parameters...> {
+public:
+    using Bound<Parameters...>::Bound;
+
+    static Napi::Value Call(const Napi::CallbackInfo& info) {
+        Arguments arguments(info);
+        auto* operation = new AioCall(arguments);
+        const auto promise = operation->promise();
+        operation->syscall_ = static_cast<const char*>(info.Data());
+        operation->Start();
+        return promise;
+    }
+
+private:
+    void Start() {
+        void* completion = nullptr;
+        int result = Completion::Create(this, OnComplete, &completion);
+        if (result == 0) {
+            result = this->Apply([&](auto&&... each) {
+                return start(Completion{completion}, std::forward<decltype(each)>(each)...);
+            });
+            // From here the operation belongs to the callback, unless there will be none.
+            if (result >= 0) return;
+            Completion::Release(completion);
+        }
+        result_ = {result};
+        this->Finish();
+    }
+
+    // [librbd, librados] May only queue.
+    static void OnComplete(void* completion, void* operation) {
+        auto* self = static_cast<AioCall*>(operation);
+        self->result_ = Completion::Result(completion);
+        Completion::Release(completion);
+        self->Finish();
+    }
+
+    typename Operation::Outcome TakeOutcome() override {
+        if (result_.value < 0) return Failure{syscall_, static_cast<int>(-result_.value), ""};
+        Value value;
+        try {
+            std::apply(
+                [&](auto&... each) {
+                    ((value = value.undefined() ? ToValue(each, result_, 0) : std::move(value)), ...);
+                },
+                this->stored_);
+        } catch (Failure& failure) {
+            return std::move(failure);
+        }
+        return value.undefined() ? Value(result_.value) : value;
+    }
+
+    const char* syscall_ = nullptr;
+    AioResult result_;
+};
+
+template <auto function>
+struct SyncCall;
+
+template <typename Result, typename... Parameters, Result (*function)(Parameters...)>
+struct SyncCall<function> {
+    static Napi::Value Call(const Napi::CallbackInfo& info) {
+        Arguments arguments(info);
+        StoredTuple<Parameters...> stored{Parameter<Parameters>::Take(arguments)...};
+        try {
+            return std::apply(
+                [&](auto&... each) {
+                    return Value(function(Parameter<Parameters>::Pass(each)...)).ToJs(info.Env());
+                },
+                stored);
+        } catch (const Failure& failure) {
+            throw ToJs(info.Env(), failure);
+        }
+    }
+};
+
+class Exports {
+public:
+    explicit Exports(Napi::Object exports) : exports_(exports) {}
+
+    template <auto function>
+    void Blocking(const char* name) {
+        Add(name, BlockingCall<function>::Call, nullptr);
+    }
+    template <auto start>
+    void Aio(const char* name, const char* syscall) {
+        Add(name, AioCall<start>::Call, const_cast<char*>(syscall));
+    }
+    template <auto function>
+    void Sync(const char* name) {
+        Add(name, SyncCall<function>::Call, nullptr);
+    }
+    // For the few that need more of Node-API.
+    void Raw(const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {
+        Add(name, function, nullptr);
+    }
+
+private:
+    template <typename Function>
+    void Add(const char* name, Function function, void* data) {
+        exports_.Set(name, Napi::Function::New(exports_.Env(), function, name, data));
+    }
+
+    Napi::Object exports_;
+};
+
+}  // namespace cephkit

@@ -1,0 +1,78 @@
+#include "runtime/environment.h"
+
+#include <vector>
+
+#include "runtime/handle.h"
+
+namespace cephkit {
+namespace {
+
+// As many blocking calls run at once. More would wait in the OSDs' queues instead of ours.
+constexpr size_t max_workers = 64;
+
+// How long the end of an environment waits for calls on a cluster that does not answer.
+constexpr std::chrono::seconds end_limit(5);
+
+// For a buffer in use there is no limit but the connection's time-outs; this only bounds one wait.
+constexpr std::chrono::hours pinned_limit(1);
+
+}  // namespace
+
+void Environment::Create(Napi::Env env) {
+    auto* environment = new std::shared_ptr<Environment>(std::make_shared<Environment>(env));
+    env.SetInstanceData(environment);
+    // Registered after the inbox, so it runs before the inbox's wake-up is torn down.
+    env.AddCleanupHook([environment] { (*environment)->End(); });
+}
+
+std::shared_ptr<Environment> Environment::Of(Napi::Env env) {
+    return *env.GetInstanceData<std::shared_ptr<Environment>>();
+}
+
+Environment::Environment(Napi::Env env)
+    : env_(env), inbox_(env), workers_(std::make_shared<Workers>(max_workers)) {}
+
+void Environment::Hold() {
+    if (!ending_) inbox_.Hold(env_);
+}
+
+void Environment::Unhold() {
+    if (!ending_) inbox_.Unhold(env_);
+}
+
+void Environment::OperationStarted() {
+    operations_++;
+    Hold();
+}
+
+void Environment::OperationEnded() {
+    operations_--;
+    Unhold();
+}
+
+void Environment::End() {
+    ending_ = true;
+    inbox_.Silence();
+    for (Job* job : workers_->TakeQueued())
+        job->Cancel();
+    const auto roots = roots_;
+    for (const auto& root : roots)
+        root->Close(nullptr);
+
+    const auto deadline = std::chrono::steady_clock::now() + end_limit;
+    while (operations_ > 0) {
+        // A buffer must outlive the read that fills it, so past the limit only those are waited for. They end
+        // with the connection's time-outs.
+        const auto limit = pinned_buffers_ > 0 ? std::chrono::steady_clock::now() + pinned_limit : deadline;
+        Delivery* delivery = inbox_.Wait(limit);
+        if (delivery != nullptr) {
+            delivery->Discard();
+        } else if (pinned_buffers_ == 0) {
+            break;
+        }
+    }
+    inbox_.Close();
+    workers_->Stop();
+}
+
+}  // namespace cephkit
