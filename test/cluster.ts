@@ -1,0 +1,40 @@
+/**
+ * The real cluster that all tests share. `.taprc` starts it, and names it in CEPH_CONF, as any program of Ceph's has it.
+ */
+import { execFile } from 'node:child_process'
+import { basename } from 'node:path'
+import { promisify } from 'node:util'
+import type { Test } from 'tap'
+import { Cluster, type ConnectOptions, type Pool } from '../lib/index.js'
+
+const poolName = 'rbd'
+let namespaces = 0
+
+/** A connection that ends with the test. */
+export async function testCluster(t: Test, options: ConnectOptions = {}): Promise<Cluster> {
+  const cluster = await Cluster.connect(options)
+  t.teardown(() => cluster.close())
+  return cluster
+}
+
+/** A namespace of the test's own. It is left behind, for a look at it when the test has failed. */
+export async function testPool(t: Test, options: ConnectOptions = {}): Promise<Pool> {
+  const cluster = await testCluster(t, options)
+  const namespace = `${basename(process.argv[1] ?? 'test', '.js')}-${process.pid}-${++namespaces}`
+  const pool = await cluster.openPool(poolName)
+  await pool.createNamespace(namespace)
+  await pool.close()
+  return cluster.openPool(poolName, { namespace })
+}
+
+/** Runs a program that is not cephkit; answers what it prints. */
+export async function run(program: string, ...args: string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)(program, args, { maxBuffer: 64 * 1024 * 1024 })
+  return stdout
+}
+
+/** Runs `rbd`; answers its JSON. `rbdJson('info', pool.path + '/disk')` */
+// biome-ignore lint/suspicious/noExplicitAny: the shape is that command's own
+export async function rbdJson(...args: string[]): Promise<any> {
+  return JSON.parse(await run('rbd', '--format', 'json', ...args))
+}
