@@ -1,4 +1,5 @@
 /** The way from a method of this library to the addon and back: errors, AbortSignal, progress. */
+import { checkCallOptions } from './check.js'
 import { AbortError, type Resource, toCephError } from './errors.js'
 import { type AbortToken, type AnyHandle, native, type OnProgress } from './native.js'
 
@@ -21,6 +22,7 @@ type Start<T> = (token: AbortToken | undefined, onProgress: OnProgress | null) =
  * Makes one native call. What it throws has the stack of the method's caller.
  */
 export async function call<T>(resource: Resource, options: ProgressOptions, start: Start<T>): Promise<T> {
+  checkCallOptions(options)
   const { signal, onProgress } = options
   try {
     if (signal === undefined && onProgress === undefined) return await start(undefined, null)
@@ -33,14 +35,31 @@ export async function call<T>(resource: Resource, options: ProgressOptions, star
   }
 }
 
-/** A native call that opens something, which is closed again when the caller has stopped waiting for it. */
-export function open<H extends AnyHandle>(resource: Resource, options: CallOptions, start: Start<H>): Promise<H> {
-  const { signal } = options
-  return call(resource, options, async (token, onProgress) => {
-    const handle = await start(token, onProgress)
-    if (signal?.aborted) await native.close(handle)
-    return handle
-  })
+/**
+ * A native call that opens something. It is closed again when `complete`, which may make more calls, fails, or the
+ * caller has stopped waiting.
+ */
+export async function open<H extends AnyHandle>(
+  resource: Resource,
+  options: CallOptions,
+  start: Start<H>,
+  complete: (handle: H, token: AbortToken | undefined) => Promise<unknown> = async () => {},
+): Promise<H> {
+  let opening: Promise<H> | undefined
+  try {
+    return await call(resource, options, async (token, onProgress) => {
+      opening = start(token, onProgress)
+      const handle = await opening
+      await complete(handle, token)
+      return handle
+    })
+  } catch (error) {
+    const closed = opening?.then(native.close, () => {})
+    // Who has aborted does not wait, and so does not hear of it either.
+    if (error instanceof AbortError) closed?.catch(() => {})
+    else await closed
+    throw error
+  }
 }
 
 async function stoppable<T>(

@@ -101,25 +101,60 @@ export function checkOneOf<T extends string | number>(argument: string, value: u
 
 export function checkView(argument: string, value: unknown): NodeJS.ArrayBufferView {
   if (!ArrayBuffer.isView(value)) throw wrongType(argument, 'a Buffer, TypedArray or DataView', value)
-  return value as NodeJS.ArrayBufferView
+  return checkNotShared(argument, value as NodeJS.ArrayBufferView)
 }
 
 /** Bytes to be copied: a Buffer or Uint8Array, or a string, which becomes UTF-8. */
 export function checkData(argument: string, value: unknown): Uint8Array {
-  if (typeof value === 'string') return Buffer.from(value)
+  if (typeof value === 'string') {
+    if (!isWellFormed(value)) throw wrongValue(argument, 'well-formed Unicode', value)
+    return Buffer.from(value)
+  }
   if (!(value instanceof Uint8Array)) throw wrongType(argument, 'a Buffer, Uint8Array or string', value)
-  return value
+  return checkNotShared(argument, value)
 }
 
-/**
- * An options object with these options only, so that a misspelt one is an error and not a default.
- */
-export function checkOptions(value: unknown, allowed: readonly string[]): void {
-  if (typeof value !== 'object' || value === null) throw wrongType('options', 'an object', value)
-  const known = [...allowed, 'signal', 'onProgress']
-  for (const key of Object.keys(value)) {
-    if (!known.includes(key)) throw wrongValue('options', `an object of ${allowed.join(', ')}`, { [key]: '...' })
+/** Other threads could change it while it is sent, which its checksum does not forgive. */
+function checkNotShared<View extends NodeJS.ArrayBufferView>(argument: string, view: View): View {
+  if (view.buffer instanceof SharedArrayBuffer) throw wrongType(argument, 'in memory that is not shared', view)
+  return view
+}
+
+export function checkKeys(argument: string, value: unknown): string[] {
+  if (!Array.isArray(value)) throw wrongType(argument, 'an array of strings', value)
+  return Array.from(value, key => checkKey(`a member of ${argument}`, key))
+}
+
+/** A plain object, and not one that merely is of type 'object': an array, a Date, an AbortSignal. */
+export function checkObject(argument: string, value: unknown): object {
+  if (Object.prototype.toString.call(value) !== '[object Object]') throw wrongType(argument, 'an object', value)
+  return value as object
+}
+
+/** An object with these members only, so that a misspelt one is an error and not a default. */
+export function checkMembers(argument: string, value: unknown, allowed: readonly string[]): void {
+  for (const key of Object.keys(checkObject(argument, value))) {
+    if (!allowed.includes(key)) throw wrongValue(argument, `an object of ${allowed.join(', ')}`, { [key]: '...' })
   }
+}
+
+const optionsOfEveryCall = ['signal', 'onProgress']
+
+/** The options of a call that has these of its own. */
+export function checkOptions(value: unknown, own: readonly string[]): void {
+  checkMembers('options', value, [...own, ...optionsOfEveryCall])
+}
+
+/** The options that every call has, and no others. */
+export function checkCallOptions(value: { signal?: unknown; onProgress?: unknown }): void {
+  checkMembers('options', value, optionsOfEveryCall)
+  const { signal, onProgress } = value
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType('signal', 'an AbortSignal', signal)
+  if (onProgress !== undefined) checkFunction('onProgress', onProgress)
+}
+
+export function checkFunction(argument: string, value: unknown): void {
+  if (typeof value !== 'function') throw wrongType(argument, 'a function', value)
 }
 
 // String.prototype.isWellFormed is in Node 20, but not in the ES2023 that TypeScript checks against.

@@ -3,10 +3,11 @@
  * worth trying again.
  */
 import { constants } from 'node:os'
+import { getSystemErrorMap } from 'node:util'
 
 /** What a call was about: decides the class of its error, and stands in its message. */
 export interface Resource {
-  kind: 'cluster' | 'pool' | 'image' | 'snapshot' | 'object' | 'namespace' | 'key' | 'lock'
+  kind: 'cluster' | 'pool' | 'image' | 'snapshot' | 'object' | 'namespace' | 'key' | 'lock' | 'exclusiveLock'
   /** Such as `rbd/tenant-a/vm-1@base`. */
   name: string
 }
@@ -16,6 +17,7 @@ export interface CephErrorFields {
   errno: number
   syscall: string
   resource: string
+  retryable: boolean
 }
 
 /**
@@ -33,19 +35,20 @@ export class CephError extends Error {
   /** Whether the same call may succeed later, with nothing changed by the caller. */
   readonly retryable: boolean
 
-  constructor(message: string, { code, errno, syscall, resource }: CephErrorFields) {
+  constructor(message: string, { code, errno, syscall, resource, retryable }: CephErrorFields) {
     super(message)
     this.name = new.target.name
     this.code = code
     this.errno = errno
     this.syscall = syscall
     this.resource = resource
-    this.retryable = retryableCodes.has(code)
+    this.retryable = retryable
   }
 }
 
 /** ENOENT. */
 export class NotFoundError extends CephError {}
+/** ENOENT: the pool; or, where an image was to be made, its namespace or its data pool. */
 export class PoolNotFoundError extends NotFoundError {}
 export class ImageNotFoundError extends NotFoundError {}
 export class SnapshotNotFoundError extends NotFoundError {}
@@ -56,9 +59,9 @@ export class PoolExistsError extends ExistsError {}
 export class ImageExistsError extends ExistsError {}
 export class SnapshotExistsError extends ExistsError {}
 export class ObjectExistsError extends ExistsError {}
-/** EBUSY. */
+/** EBUSY, and EPERM for a pool that another application uses. */
 export class BusyError extends CephError {}
-/** EBUSY: the image is open elsewhere, or has clones. */
+/** EBUSY: the image is open elsewhere, or has clones; or EROFS: another client keeps its exclusive lock. */
 export class ImageBusyError extends BusyError {}
 /** EBUSY: the snapshot is protected, or has clones. */
 export class SnapshotBusyError extends BusyError {}
@@ -66,11 +69,13 @@ export class SnapshotBusyError extends BusyError {}
 export class LockBusyError extends BusyError {}
 /** ENOTEMPTY. */
 export class ImageHasSnapshotsError extends CephError {}
+/** EPERM: in the trash, and to be kept there for a time that is not over. */
+export class ImageDeferredError extends CephError {}
 /** EINVAL: a smaller size, without `allowShrink`. */
 export class ShrinkNotAllowedError extends CephError {}
-/** EINVAL, EDOM, ENAMETOOLONG: Ceph refused an argument. */
+/** EINVAL, EDOM, ENAMETOOLONG, EFBIG, EMSGSIZE, EXDEV, and ERANGE for a limit: Ceph refused an argument. */
 export class InvalidArgumentError extends CephError {}
-/** EROFS: opened read-only, or at a snapshot. */
+/** EROFS: opened read-only, or at a snapshot; or writing without the exclusive lock, which another client keeps. */
 export class ReadOnlyImageError extends CephError {}
 /** EPERM, EACCES: the keyring or its caps. */
 export class PermissionError extends CephError {}
@@ -84,7 +89,7 @@ export class NotConnectedError extends CephError {}
 export class NoSpaceError extends CephError {}
 /** EDQUOT. */
 export class QuotaExceededError extends CephError {}
-/** EOPNOTSUPP, ENOSYS. */
+/** ENOTSUP, ENOSYS. */
 export class NotSupportedError extends CephError {}
 /** ECANCELED, ERANGE, EOVERFLOW: the object is not what the operation was to find, and nothing was done. */
 export class ConflictError extends CephError {}
@@ -103,80 +108,120 @@ export class AbortError extends Error {
 }
 
 type ErrorClass = new (message: string, fields: CephErrorFields) => CephError
-type Meaning = readonly [ErrorClass, string]
+type Meaning = readonly [Class: ErrorClass, text: string, retryable?: 'retryable']
 
-const notFound: Meaning = [NotFoundError, 'not found']
-const exists: Meaning = [ExistsError, 'already exists']
-const busy: Meaning = [BusyError, 'busy']
-const invalid: Meaning = [InvalidArgumentError, 'invalid argument']
+const noOption: Meaning = [NotFoundError, 'Ceph has no such option']
+const nowhereToPut: Meaning = [PoolNotFoundError, 'no such pool, namespace or data pool']
+const cannotBeClone: Meaning = [InvalidArgumentError, 'the snapshot is not protected, or the layout is not possible']
+const noExclusiveLock: Meaning = [InvalidArgumentError, 'opened read-only, or without the feature exclusive-lock']
+const otherApplication: Meaning = [BusyError, 'another application uses the pool; force says not to mind']
+const conflict: Meaning = [ConflictError, 'not as expected, nothing was changed']
 const notPermitted: Meaning = [PermissionError, 'not permitted: check the keyring and its caps']
 const notSupported: Meaning = [NotSupportedError, 'not supported by this cluster or image']
+const invalid: Meaning = [InvalidArgumentError, 'invalid argument']
 
+/**
+ * What an errno means. The first that is here counts: `function ERRNO`, for functions that give it a meaning of their
+ * own; `kind ERRNO`, where it depends on what the call was about; `ERRNO`.
+ */
 const meanings: Record<string, Meaning> = {
-  ENOENT: notFound,
-  EEXIST: exists,
-  EBUSY: busy,
+  ENOENT: [NotFoundError, 'not found'],
+  EEXIST: [ExistsError, 'already exists'],
+  EBUSY: [BusyError, 'busy', 'retryable'],
+  EAGAIN: [BusyError, 'busy', 'retryable'],
   EINVAL: invalid,
   EDOM: invalid,
   ENAMETOOLONG: [InvalidArgumentError, 'name too long'],
-  EROFS: [ReadOnlyImageError, 'opened read-only'],
+  EFBIG: [InvalidArgumentError, 'larger than it can be'],
+  EMSGSIZE: [InvalidArgumentError, 'more data than an OSD takes at once'],
+  EROFS: [ReadOnlyImageError, 'opened read-only, or another client keeps the exclusive lock'],
   EPERM: notPermitted,
   EACCES: notPermitted,
-  ETIMEDOUT: [TimeoutError, 'no answer in time: is the cluster up?'],
+  ETIMEDOUT: [TimeoutError, 'no answer in time: is the cluster up?', 'retryable'],
   ESHUTDOWN: [BlocklistedError, 'this client is blocklisted: connect anew'],
-  ENOTCONN: [NotConnectedError, 'not connected'],
+  ENOTCONN: [NotConnectedError, 'not connected', 'retryable'],
   ENOSPC: [NoSpaceError, 'no space left'],
   EDQUOT: [QuotaExceededError, 'quota exceeded'],
-  EOPNOTSUPP: notSupported,
+  ENOTSUP: notSupported,
   ENOSYS: notSupported,
   EIO: [IOError, 'input/output error'],
   EBADF: [ClosedError, 'closed'],
+
+  'rados_conf_read_file ENOENT': [NotFoundError, 'no configuration file'],
+  'rados_conf_read_file EINVAL': [InvalidArgumentError, 'not a configuration file'],
+  'rados_conf_get ENOENT': noOption,
+  'rados_conf_set ENOENT': noOption,
+  'rados_conf_set EINVAL': [InvalidArgumentError, 'not a value for this option'],
+  'rados_conf_set EPERM': [NotSupportedError, 'cannot be changed once connected'],
+  'rados_connect ENOENT': [NotFoundError, 'the configuration names no monitors, or no key'],
+  'rados_connect EINVAL': [InvalidArgumentError, 'the configuration is not valid: is mon_host right?'],
+  'rados_connect EIO': [PermissionError, 'the key or the keyring is malformed'],
+  'rados_application_enable EPERM': otherApplication,
+  'rbd_pool_init EPERM': otherApplication,
+
+  'pool ENOENT': [PoolNotFoundError, 'pool not found'],
+  'pool EEXIST': [PoolExistsError, 'pool already exists'],
+  'namespace EBUSY': [BusyError, 'the namespace has images, or trash'],
+
+  'image ENOENT': [ImageNotFoundError, 'image not found'],
+  'image EEXIST': [ImageExistsError, 'image already exists'],
+  'image EBUSY': [ImageBusyError, 'image is in use: it is open somewhere, or has clones', 'retryable'],
+  'image ENOTEMPTY': [ImageHasSnapshotsError, 'image has snapshots: remove them first'],
+  'rbd_create4 ENOENT': nowhereToPut,
+  'rbd_clone3 ENOENT': [ImageNotFoundError, 'no such parent or snapshot; or no such pool, namespace or data pool'],
+  'rbd_clone3 EINVAL': cannotBeClone,
+  'rbd_clone3 EXDEV': [InvalidArgumentError, 'a clone in another namespace than its parent needs cloneFormat 2'],
+  'rbd_clone3 ENOSYS': [NotSupportedError, 'a clone needs the feature layering'],
+  'rbd_copy_with_progress4 ENOENT': nowhereToPut,
+  'rbd_deep_copy_with_progress ENOENT': nowhereToPut,
+  'rbd_deep_copy_with_progress EINVAL': cannotBeClone,
+  'rbd_flatten_with_progress EINVAL': [InvalidArgumentError, 'the image is no clone'],
+  'rbd_update_features EINVAL': [InvalidArgumentError, 'so already, fixed, or tied to another feature'],
+  'rbd_rebuild_object_map EINVAL': [InvalidArgumentError, 'the image has no object map'],
+  'rbd_diff_iterate2 ENOENT': [SnapshotNotFoundError, 'snapshot not found'],
+  'rbd_trash_purge_with_progress ENOTEMPTY': [ImageHasSnapshotsError, 'some have snapshots, and are still there'],
+
+  'snapshot ENOENT': [SnapshotNotFoundError, 'snapshot not found'],
+  'snapshot EEXIST': [SnapshotExistsError, 'snapshot already exists'],
+  'snapshot EBUSY': [SnapshotBusyError, 'snapshot is protected, or has clones', 'retryable'],
+  'rbd_snap_protect EBUSY': [SnapshotBusyError, 'snapshot is protected already'],
+  'rbd_snap_unprotect EINVAL': [InvalidArgumentError, 'snapshot is not protected'],
+  'rbd_snap_create2 EDQUOT': [QuotaExceededError, 'the image has as many snapshots as its limit allows'],
+  'rbd_snap_set_limit ERANGE': [InvalidArgumentError, 'the image has more snapshots than that'],
+
+  'object ENOENT': [ObjectNotFoundError, 'object not found'],
+  'object EEXIST': [ObjectExistsError, 'object already exists'],
+  'object ECANCELED': conflict,
+  'object ERANGE': conflict,
+  'object EOVERFLOW': conflict,
+
+  'lock ENOENT': [NotFoundError, 'lock not held'],
+  'lock EEXIST': [ExistsError, 'lock already held with this cookie'],
+  'lock EBUSY': [LockBusyError, 'lock is held by somebody else', 'retryable'],
+  'exclusiveLock ENOENT': [NotFoundError, 'nobody holds the exclusive lock'],
+  'exclusiveLock EBUSY': [ImageBusyError, 'somebody else holds the exclusive lock', 'retryable'],
+  'exclusiveLock EINVAL': noExclusiveLock,
+  'rbd_lock_acquire EROFS': [ImageBusyError, 'another client keeps the exclusive lock', 'retryable'],
+  'rbd_lock_release EINVAL': [InvalidArgumentError, 'the exclusive lock is not held'],
 }
 
-const conflict: Meaning = [ConflictError, 'not as expected, nothing was changed']
-
-const meaningsByKind: Partial<Record<Resource['kind'], Record<string, Meaning>>> = {
-  pool: { ENOENT: [PoolNotFoundError, 'pool not found'], EEXIST: [PoolExistsError, 'pool already exists'] },
-  image: {
-    ENOENT: [ImageNotFoundError, 'image not found'],
-    EEXIST: [ImageExistsError, 'image already exists'],
-    EBUSY: [ImageBusyError, 'image is in use: it is open somewhere, or has clones'],
-    ENOTEMPTY: [ImageHasSnapshotsError, 'image has snapshots: remove them first'],
-  },
-  snapshot: {
-    ENOENT: [SnapshotNotFoundError, 'snapshot not found'],
-    EEXIST: [SnapshotExistsError, 'snapshot already exists'],
-    EBUSY: [SnapshotBusyError, 'snapshot is protected, or has clones'],
-  },
-  object: {
-    ENOENT: [ObjectNotFoundError, 'object not found'],
-    EEXIST: [ObjectExistsError, 'object already exists'],
-    ECANCELED: conflict,
-    ERANGE: conflict,
-    EOVERFLOW: conflict,
-  },
-  lock: {
-    ENOENT: [NotFoundError, 'lock not held'],
-    EEXIST: [ExistsError, 'lock already held with this cookie'],
-    EBUSY: [LockBusyError, 'lock is held by somebody else'],
-  },
-}
-
-const retryableCodes: ReadonlySet<string> = new Set(['EAGAIN', 'EBUSY', 'ENOTCONN', 'ETIMEDOUT'])
-
-const codes = new Map<number, string>()
-for (const [code, errno] of Object.entries(constants.errno)) if (!codes.has(errno)) codes.set(errno, code)
+/** Names of errnos, as Node has them; neither of its two lists has all that Ceph uses. */
+const codes = new Map([...getSystemErrorMap()].map(([errno, [code]]) => [errno, code]))
+for (const [code, errno] of Object.entries(constants.errno)) if (!codes.has(-errno)) codes.set(-errno, code)
 
 /** The error of a native call, which has `errno` and `syscall`, as the class that says what it means. */
 export function toCephError(error: { errno: number; syscall: string; message: string }, resource: Resource): CephError {
-  const code = codes.get(-error.errno) ?? `E${-error.errno}`
-  const [ErrorClass, text] = meaningsByKind[resource.kind]?.[code] ??
-    meanings[code] ?? [CephError, `failed with errno ${-error.errno}`]
+  const { errno, syscall } = error
+  const code = codes.get(errno) ?? `E${-errno}`
+  const [Class, text, retryable] = meanings[`${syscall} ${code}`] ??
+    meanings[`${resource.kind} ${code}`] ??
+    meanings[code] ?? [CephError, `failed with errno ${-errno}`]
   const detail = error.message ? ` (${error.message})` : ''
-  return new ErrorClass(`${code}: ${text}${detail}, ${error.syscall} '${resource.name}'`, {
+  return new Class(`${code}: ${text}${detail}, ${syscall} '${resource.name}'`, {
     code,
-    errno: error.errno,
-    syscall: error.syscall,
+    errno,
+    syscall,
     resource: resource.name,
+    retryable: retryable === 'retryable',
   })
 }

@@ -28,6 +28,7 @@ export type {
 export { Pool } from './rados/pool.js'
 export type { Notification, NotifyResult } from './rados/watch.js'
 export { Watch } from './rados/watch.js'
+export type { Bytes, Comparison, OmapComparison, OmapEntries } from './rados/write-operation.js'
 export { WriteOperation } from './rados/write-operation.js'
 export type { ConfigOption, Qos, QosChange, QosLimit } from './rbd/config.js'
 export { Config } from './rbd/config.js'

@@ -8,6 +8,7 @@
  */
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
+import { isMainThread } from 'node:worker_threads'
 
 declare const kind: unique symbol
 interface Handle<Kind extends string> {
@@ -99,6 +100,8 @@ interface CommandResult {
 type Token = AbortToken | undefined
 
 export interface Native {
+  /** Closes all that is open, and waits for it; but not for ever when the process exits. Nothing can be called after it. */
+  end(processExits: boolean): void
   close(handle: AnyHandle): Promise<void>
   isOpen(handle: AnyHandle): boolean
   newAbortToken(): AbortToken
@@ -144,7 +147,6 @@ export interface Native {
   ioctxOpen(cluster: ClusterHandle, pool: string, namespace: string, token?: Token): Promise<IoctxHandle>
   ioctxOpenById(cluster: ClusterHandle, id: number, namespace: string, token?: Token): Promise<IoctxHandle>
   ioctxId(ioctx: IoctxHandle, token?: Token): Promise<number>
-  ioctxName(ioctx: IoctxHandle, token?: Token): Promise<string>
   ioctxStat(ioctx: IoctxHandle, token?: Token): Promise<Record<string, number>>
   ioctxEnableApplication(ioctx: IoctxHandle, application: string, force: boolean, token?: Token): Promise<void>
   ioctxListApplications(ioctx: IoctxHandle, token?: Token): Promise<string[]>
@@ -431,3 +433,6 @@ function load(): Native {
 }
 
 export const native: Native = load()
+
+// process.exit() runs no cleanup hooks, and exit(3) would take librados apart under the feet of its threads.
+process.once('exit', () => native.end(isMainThread))

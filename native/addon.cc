@@ -23,8 +23,9 @@ public:
     using Operation::Operation;
 
     static Napi::Value Call(const Napi::CallbackInfo& info) {
-        const auto handle = Handle::FromJs(info[0]);
-        if (handle == nullptr) throw Napi::TypeError::New(info.Env(), "close: not a handle");
+        Arguments arguments(info);
+        const auto handle = Handle::FromJs(arguments.Next());
+        if (handle == nullptr) throw arguments.Expected("a handle");
         auto* operation = new CloseCall(info.Env());
         const auto promise = operation->promise();
         handle->Close([operation](const std::optional<Failure>& failure) {
@@ -45,9 +46,15 @@ Napi::Value IsOpen(const Napi::CallbackInfo& info) {
     return Napi::Boolean::New(info.Env(), handle != nullptr && handle->open());
 }
 
+Napi::Value End(const Napi::CallbackInfo& info) {
+    Environment::Of(info.Env())->End(info[0].ToBoolean());
+    return info.Env().Undefined();
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object object) {
     Environment::Create(env);
     Exports exports(object);
+    exports.Raw("end", End);
     exports.Raw("close", CloseCall::Call);
     exports.Raw("isOpen", IsOpen);
     exports.Raw("newAbortToken", AbortToken::New);

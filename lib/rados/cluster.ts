@@ -1,7 +1,17 @@
 import { type CallOptions, call, open } from '../call.js'
-import { checkData, checkInteger, checkKey, checkName, checkOptions, wrongType, wrongValue } from '../check.js'
+import {
+  checkData,
+  checkInteger,
+  checkKey,
+  checkName,
+  checkObject,
+  checkOptions,
+  checkText,
+  wrongType,
+  wrongValue,
+} from '../check.js'
 import type { Resource } from '../errors.js'
-import { type ClusterHandle, native } from '../native.js'
+import { type AbortToken, type ClusterHandle, native } from '../native.js'
 import { Pool } from './pool.js'
 
 export interface ConnectOptions extends CallOptions {
@@ -65,35 +75,41 @@ export class Cluster implements AsyncDisposable {
    * Connects to a cluster.
    *
    * @throws {TimeoutError} no monitor answered in time
-   * @throws {PermissionError} the monitors do not accept the key
-   * @throws {NotFoundError} no configuration file, or no keyring
+   * @throws {PermissionError} there is no key for the user, it is malformed, or the monitors do not accept it
+   * @throws {NotFoundError} there is no configuration file, it names no monitors, or there is no such option
+   * @throws {InvalidArgumentError} the file is no configuration, an option cannot have that value, or `mon_host` cannot
+   *   be resolved
    *
    * @implements rados_create2 rados_conf_read_file rados_conf_get rados_conf_set rados_connect
    */
   static async connect(options: ConnectOptions = {}): Promise<Cluster> {
     checkOptions(options, ['configFile', 'user', 'keyring', 'options', 'timeout', 'clusterName'])
-    const { configFile, user = 'admin', keyring, options: cephOptions = {}, timeout, clusterName = 'ceph' } = options
+    const {
+      configFile,
+      user = 'admin',
+      keyring,
+      options: cephOptions = {},
+      timeout,
+      clusterName = 'ceph',
+      ...callOptions
+    } = options
     const name = `client.${checkKey('user', user)}`
     const resource: Resource = { kind: 'cluster', name: `${checkKey('clusterName', clusterName)} as ${name}` }
-    if (configFile != null) checkKey('configFile', configFile)
+    if (configFile !== undefined && configFile !== null) checkKey('configFile', configFile)
     if (timeout !== undefined) checkInteger('timeout', timeout, 0, 2 ** 31)
-    if (typeof cephOptions !== 'object' || cephOptions === null) throw wrongType('options', 'an object', cephOptions)
+    checkObject('options', cephOptions)
     const settings = Object.entries(cephOptions)
     for (const [option, value] of settings) checkSetting(option, value)
     if (keyring !== undefined) settings.push(['keyring', checkKey('keyring', keyring)])
 
-    const handle = await open(resource, options, token => native.clusterCreate(clusterName, name, token))
-    try {
-      if (configFile !== null) await readConfigFile(handle, configFile, resource, options)
-      for (const [option, value] of settings) await setOption(handle, option, value, options)
-      await setTimeouts(handle, timeout, cephOptions, options)
-      await call(resource, options, token => native.clusterConnect(handle, token))
-    } catch (error) {
-      const closed = native.close(handle)
-      // Who has aborted does not wait for the call in flight, as closing does.
-      if (!options.signal?.aborted) await closed
-      throw error
-    }
+    const create = (token: AbortToken | undefined) => native.clusterCreate(clusterName, name, token)
+    const handle = await open(resource, callOptions, create, async handle => {
+      if (configFile !== null)
+        await readConfigFile(handle, configFile, 'mon_host' in cephOptions, resource, callOptions)
+      for (const [option, value] of settings) await setOption(handle, option, value, callOptions)
+      await setTimeouts(handle, timeout, cephOptions, callOptions)
+      await call(resource, callOptions, token => native.clusterConnect(handle, token))
+    })
     return new Cluster(handle, resource)
   }
 
@@ -127,14 +143,28 @@ export class Cluster implements AsyncDisposable {
     return call(this.#resource, options, token => native.clusterAddresses(this.handle, token))
   }
 
-  /** The value that one of Ceph's options has in this connection. @implements rados_conf_get */
+  /**
+   * The value that one of Ceph's options has in this connection.
+   *
+   * @throws {NotFoundError} there is no such option
+   *
+   * @implements rados_conf_get
+   */
   async getOption(option: string, options: CallOptions = {}): Promise<string> {
     checkKey('option', option)
     const resource: Resource = { kind: 'key', name: option }
     return call(resource, options, token => native.clusterGetOption(this.handle, option, token))
   }
 
-  /** Sets one of Ceph's options for this connection. @implements rados_conf_set */
+  /**
+   * Sets one of Ceph's options for this connection. Those that librados reads when it connects have no effect any more.
+   *
+   * @throws {NotFoundError} there is no such option
+   * @throws {InvalidArgumentError} it cannot have that value
+   * @throws {NotSupportedError} it cannot be changed in a connection
+   *
+   * @implements rados_conf_set
+   */
   async setOption(option: string, value: string, options: CallOptions = {}): Promise<void> {
     checkSetting(option, value)
     await setOption(this.handle, option, value, options)
@@ -144,7 +174,8 @@ export class Cluster implements AsyncDisposable {
    * Sends a command to the monitors. JSON is asked for unless the command has a `format`; what comes back is parsed if
    * it is JSON, and text otherwise.
    *
-   * @throws {CephError} with the monitors' own words in the message
+   * @throws {CephError} with the monitors' own words in the message: an InvalidArgumentError when they do not know the
+   *   command
    *
    * @implements rados_mon_command
    */
@@ -157,14 +188,27 @@ export class Cluster implements AsyncDisposable {
     return this.#command('mgr', command, options, (...rest) => native.clusterMgrCommand(this.handle, ...rest))
   }
 
-  /** Sends a command to one OSD, as `monCommand` does to the monitors. @implements rados_osd_command */
+  /**
+   * Sends a command to one OSD, as `monCommand` does to the monitors.
+   *
+   * @throws {NotFoundError} there is no such OSD
+   *
+   * @implements rados_osd_command
+   */
   async osdCommand<T = unknown>(osd: number, command: Command, options: CommandOptions = {}): Promise<T> {
     checkInteger('osd', osd, 0, 2 ** 31 - 1)
     const send = (...rest: CommandArguments) => native.clusterOsdCommand(this.handle, osd, ...rest)
     return this.#command(`osd.${osd}`, command, options, send)
   }
 
-  /** Sends a command to a placement group, such as `1.0`, by way of its primary OSD. @implements rados_pg_command */
+  /**
+   * Sends a command to a placement group, such as `1.0`, by way of its primary OSD.
+   *
+   * @throws {NotFoundError} there is no such pool
+   * @throws {InvalidArgumentError} that is no placement group
+   *
+   * @implements rados_pg_command
+   */
   async pgCommand<T = unknown>(pg: string, command: Command, options: CommandOptions = {}): Promise<T> {
     checkKey('pg', pg)
     const send = (...rest: CommandArguments) => native.clusterPgCommand(this.handle, pg, ...rest)
@@ -172,13 +216,14 @@ export class Cluster implements AsyncDisposable {
   }
 
   async #command<T>(to: string, command: Command, options: CommandOptions, send: SendCommand): Promise<T> {
-    if (typeof command !== 'object' || command === null) throw wrongType('command', 'an object', command)
+    checkObject('command', command)
     const prefix = checkKey('command.prefix', command.prefix)
-    const json = JSON.stringify({ format: 'json', ...command })
-    const input = checkData('input', options.input ?? '')
-    const { output } = await call({ kind: 'cluster', name: `${to}: ${prefix}` }, options, token =>
-      send(json, input, token),
-    )
+    const json = toJson({ format: 'json', ...command })
+    checkOptions(options, ['input'])
+    const { input = '', ...callOptions } = options
+    const data = checkData('input', input)
+    const resource: Resource = { kind: 'cluster', name: `${to}: ${prefix}` }
+    const { output } = await call(resource, callOptions, token => send(json, data, token))
     return parsed(output.toString()) as T
   }
 
@@ -223,10 +268,18 @@ export class Cluster implements AsyncDisposable {
   async openPool(name: string, options: CallOptions & { namespace?: string | undefined } = {}): Promise<Pool> {
     checkName('name', name)
     checkOptions(options, ['namespace'])
-    const namespace = options.namespace ? checkName('namespace', options.namespace) : ''
+    const { namespace = '', ...callOptions } = options
+    if (namespace !== '') checkName('namespace', namespace)
     const resource: Resource = { kind: 'pool', name: namespace ? `${name}/${namespace}` : name }
-    const handle = await open(resource, options, token => native.ioctxOpen(this.handle, name, namespace, token))
-    const id = await call(resource, options, token => native.ioctxId(handle, token))
+    let id = 0
+    const handle = await open(
+      resource,
+      callOptions,
+      token => native.ioctxOpen(this.handle, name, namespace, token),
+      async (handle, token) => {
+        id = await native.ioctxId(handle, token)
+      },
+    )
     return new Pool(this, handle, { id, name, namespace })
   }
 
@@ -253,19 +306,22 @@ export class Cluster implements AsyncDisposable {
   }
 
   /**
-   * Shuts a client out of the cluster, whatever it has in flight: before its locks are broken, for instance.
+   * Shuts a client out of the cluster, whatever it has in flight: before its locks are broken, for instance. What it
+   * calls from then on rejects with a BlocklistedError.
    *
    * @param address - As in a watcher's or a locker's `address`.
    * @param options.seconds - For how long. Default: the monitors' default, an hour.
+   * @throws {InvalidArgumentError} that is no address
    *
    * @implements rados_blocklist_add
    */
   async blocklist(address: string, options: CallOptions & { seconds?: number | undefined } = {}): Promise<void> {
     checkKey('address', address)
     checkOptions(options, ['seconds'])
-    const seconds = checkInteger('seconds', options.seconds ?? 0, 0, 2 ** 32 - 1)
+    const { seconds = 0, ...callOptions } = options
+    checkInteger('seconds', seconds, 0, 2 ** 32 - 1)
     const resource: Resource = { kind: 'cluster', name: address }
-    await call(resource, options, token => native.clusterBlocklistAdd(this.handle, address, seconds, token))
+    await call(resource, callOptions, token => native.clusterBlocklistAdd(this.handle, address, seconds, token))
   }
 
   /**
@@ -286,6 +342,14 @@ export class Cluster implements AsyncDisposable {
 type CommandArguments = [command: string, input: Uint8Array, token: Parameters<typeof native.clusterMonCommand>[3]]
 type SendCommand = (...rest: CommandArguments) => Promise<{ output: Buffer; status: string }>
 
+function toJson(command: object): string {
+  try {
+    return JSON.stringify(command)
+  } catch {
+    throw wrongValue('command', 'of what JSON can hold', command)
+  }
+}
+
 function parsed(output: string): unknown {
   try {
     return JSON.parse(output)
@@ -298,20 +362,25 @@ function parsed(output: string): unknown {
 function checkSetting(option: string, value: unknown): void {
   checkKey('the name of an option', option)
   if (typeof value !== 'string') throw wrongType(`option ${option}`, 'a string', `a ${typeof value}`)
-  if (value.includes('\0')) throw wrongValue(`option ${option}`, 'a string without NUL', 'one with')
+  try {
+    checkText(`option ${option}`, value)
+  } catch {
+    throw wrongValue(`option ${option}`, 'well-formed Unicode without NUL', 'something else')
+  }
 }
 
 async function readConfigFile(
   handle: ClusterHandle,
   path: string | undefined,
+  namesMonitors: boolean,
   resource: Resource,
-  options: ConnectOptions,
+  options: CallOptions,
 ): Promise<void> {
   const file: Resource = { kind: 'key', name: path ?? `configuration of ${resource.name}` }
   try {
     await call(file, options, token => native.clusterReadConfigFile(handle, path ?? null, token))
   } catch (error) {
-    const optional = path === undefined && options.options?.mon_host !== undefined
+    const optional = path === undefined && namesMonitors
     if (!(optional && (error as { code?: string }).code === 'ENOENT')) throw error
   }
 }

@@ -1,5 +1,16 @@
 import { type CallOptions, call, open } from '../call.js'
-import { checkBytes, checkData, checkInteger, checkKey, checkOptions, checkText, wrongType } from '../check.js'
+import {
+  checkBytes,
+  checkData,
+  checkFunction,
+  checkInteger,
+  checkKey,
+  checkKeys,
+  checkOneOf,
+  checkOptions,
+  checkText,
+  wrongType,
+} from '../check.js'
 import { ConflictError, type Resource } from '../errors.js'
 import {
   type NativeLockers,
@@ -10,7 +21,7 @@ import {
 } from '../native.js'
 import type { Pool } from './pool.js'
 import { type NotifyResult, Watch, type WatchListener } from './watch.js'
-import { type Bytes, WriteOperation } from './write-operation.js'
+import { type Bytes, type OmapEntries, WriteOperation } from './write-operation.js'
 
 export interface ObjectStat {
   /** In bytes. */
@@ -34,20 +45,26 @@ export interface ObjectLockOptions extends CallOptions {
   cookie?: string | undefined
   /** For people who look at the lock. Default: empty. */
   description?: string | undefined
-  /** After how many milliseconds the lock ends by itself. Default: never. */
+  /** After how many milliseconds the lock ends by itself, 68 years at most. Default: never. */
   duration?: number | undefined
   /**
-   * `may` renews a lock that is held already with this cookie, `must` does nothing else. Default: holding it already is
-   * an ExistsError.
+   * `may` renews a lock that is held already with this cookie; `must` does nothing else, and when it is not held that is
+   * a NotFoundError. Default: holding it already is an ExistsError.
    */
   renew?: 'may' | 'must' | undefined
 }
 
 /** LIBRADOS_LOCK_FLAG_MAY_RENEW, LIBRADOS_LOCK_FLAG_MUST_RENEW */
 const renewFlags = { may: 1, must: 2 }
+const renewals = ['may', 'must'] as const
+
+/** The OSD counts seconds since 1970 in 32 bits; longer ones would be over at once. In milliseconds. */
+const maxLockDuration = 2 ** 31 * 1000
 
 /** How much of an object a read fetches before it knows its size, in bytes. */
 const firstReadBytes = 64 * 1024
+/** As much of what was asked for, in bytes. */
+const maxFirstReadBytes = 4 * 1024 * 1024
 
 const omapEntriesPerPage = 512
 
@@ -82,7 +99,9 @@ export class RadosObject {
    * @returns The object's version after it.
    * @throws {ConflictError} a condition does not hold
    * @throws {ObjectExistsError} an exclusive create, and it is there
-   * @throws {ObjectNotFoundError}
+   * @throws {ObjectNotFoundError} a step needs the object: a condition, or the removal of something. Or the pool is gone.
+   * @throws {InvalidArgumentError} no steps; an object larger, or more data at once, than the OSDs allow; or a name of an
+   *   attribute that is too long
    *
    * @implements rados_create_write_op rados_aio_write_op_operate rados_release_write_op
    */
@@ -109,7 +128,7 @@ export class RadosObject {
    * Reads the object, as it is at one moment.
    *
    * @param options.offset - In bytes. Default: 0.
-   * @param options.length - In bytes. Default: to the end.
+   * @param options.length - In bytes; there is less where the object ends. Default: to the end.
    * @throws {ObjectNotFoundError}
    *
    * @implements rados_read_op_read rados_read_op_assert_version
@@ -118,24 +137,22 @@ export class RadosObject {
     options: CallOptions & { offset?: number | undefined; length?: number | undefined } = {},
   ): Promise<Buffer> {
     checkOptions(options, ['offset', 'length'])
-    const offset = checkBytes('offset', options.offset ?? 0)
-    if (options.length !== undefined) {
-      const length = checkBytes('length', options.length)
-      if (length === 0) return Buffer.alloc(0)
-      const { results } = await this.#read([['read', offset, length]], options)
-      return results[0] as Buffer
-    }
+    const { offset = 0, length, ...callOptions } = options
+    checkBytes('offset', offset)
+    if (length !== undefined) checkBytes('length', length)
+    // RADOS takes a length of nothing for all.
+    const firstLength = Math.min(length || firstReadBytes, maxFirstReadBytes)
     for (;;) {
-      const { version, results } = await this.#read([['stat'], ['read', offset, firstReadBytes]], options)
+      const { version, results } = await this.#read([['stat'], ['read', offset, firstLength]], callOptions)
       const [{ size }, first] = results as [ObjectStat, Buffer]
-      const rest = size - offset - first.length
-      if (rest <= 0) return first
+      const wanted = Math.min(length ?? size, Math.max(size - offset, 0))
+      if (wanted <= first.length) return first.subarray(0, wanted)
       try {
         const steps: NativeReadStep[] = [
           ['assertVersion', version],
-          ['read', offset + first.length, rest],
+          ['read', offset + first.length, wanted - first.length],
         ]
-        const second = await this.#read(steps, options)
+        const second = await this.#read(steps, callOptions)
         return Buffer.concat([first, second.results[0] as Buffer])
       } catch (error) {
         if (!(error instanceof ConflictError)) throw error // written to in between: read again
@@ -153,11 +170,12 @@ export class RadosObject {
     await this.operate(new WriteOperation().writeFull(data), options)
   }
 
+  /** Writes behind what is there. The object is made if need be. */
   async append(data: Bytes, options: CallOptions = {}): Promise<void> {
     await this.operate(new WriteOperation().append(data), options)
   }
 
-  /** @param size - In bytes. */
+  /** Makes the object shorter or longer, to a size in bytes. One that is not there stays so. */
   async truncate(size: number, options: CallOptions = {}): Promise<void> {
     await this.operate(new WriteOperation().truncate(size), options)
   }
@@ -173,10 +191,12 @@ export class RadosObject {
     return new Map(results[0] as [string, Buffer][])
   }
 
+  /** Sets an attribute. The object is made if need be. */
   async setXattr(name: string, value: Bytes, options: CallOptions = {}): Promise<void> {
     await this.operate(new WriteOperation().setXattr(name, value), options)
   }
 
+  /** Removes an attribute, if it is there. @throws {ObjectNotFoundError} */
   async removeXattr(name: string, options: CallOptions = {}): Promise<void> {
     await this.operate(new WriteOperation().removeXattr(name), options)
   }
@@ -199,10 +219,11 @@ export class RadosObject {
     } = {},
   ): Promise<OmapPage> {
     checkOptions(options, ['after', 'prefix', 'limit'])
-    const after = checkText('after', options.after ?? '')
-    const prefix = checkText('prefix', options.prefix ?? '')
-    const limit = checkInteger('limit', options.limit ?? omapEntriesPerPage, 1)
-    const { version, results } = await this.#read([['getOmap', after, prefix, limit]], options)
+    const { after = '', prefix = '', limit = omapEntriesPerPage, ...callOptions } = options
+    checkText('after', after)
+    checkText('prefix', prefix)
+    checkInteger('limit', limit, 1)
+    const { version, results } = await this.#read([['getOmap', after, prefix, limit]], callOptions)
     const { entries, more } = results[0] as NativeOmapPage
     return { entries: new Map(entries), more, version }
   }
@@ -211,6 +232,7 @@ export class RadosObject {
   async *listOmap(
     options: CallOptions & { prefix?: string | undefined } = {},
   ): AsyncGenerator<[key: string, value: Buffer], void, undefined> {
+    checkOptions(options, ['prefix'])
     let after = ''
     for (;;) {
       const { entries, more } = await this.getOmapPage({ ...options, after })
@@ -230,16 +252,17 @@ export class RadosObject {
    * @implements rados_read_op_omap_get_vals_by_keys2
    */
   async getOmap(keys: readonly string[], options: CallOptions = {}): Promise<Omit<OmapPage, 'more'>> {
-    if (!Array.isArray(keys)) throw wrongType('keys', 'an array', keys)
-    const checked = keys.map(key => checkKey('key', key))
-    const { version, results } = await this.#read([['getOmapByKeys', checked]], options)
+    const steps: NativeReadStep[] = [['getOmapByKeys', checkKeys('keys', keys)]]
+    const { version, results } = await this.#read(steps, options)
     return { entries: new Map((results[0] as NativeOmapPage).entries), version }
   }
 
-  async setOmap(entries: Record<string, Bytes>, options: CallOptions = {}): Promise<void> {
+  /** Sets values in the omap, and leaves others. The object is made if need be. */
+  async setOmap(entries: OmapEntries, options: CallOptions = {}): Promise<void> {
     await this.operate(new WriteOperation().setOmap(entries), options)
   }
 
+  /** Removes keys from the omap, those that are there. @throws {ObjectNotFoundError} */
   async removeOmap(keys: readonly string[], options: CallOptions = {}): Promise<void> {
     await this.operate(new WriteOperation().removeOmap(keys), options)
   }
@@ -251,15 +274,17 @@ export class RadosObject {
   /**
    * Takes a lock that nobody else can hold. The object is made if need be. A lock keeps nobody from writing.
    *
-   * @throws {LockBusyError} somebody else holds it
+   * @throws {LockBusyError} somebody else holds it, or this client with another cookie
    * @throws {ExistsError} held already, with this cookie
+   * @throws {NotFoundError} not held any more, and to be renewed
+   * @throws {InvalidArgumentError} the name is too long
    *
    * @implements rados_lock_exclusive
    */
   async lockExclusive(name: string, options: ObjectLockOptions = {}): Promise<void> {
     checkKey('name', name)
-    const { cookie, description, duration, flags } = lockArguments(options)
-    await call(this.#lock(name), options, token =>
+    const { cookie, description, duration, flags, callOptions } = lockArguments(options)
+    await call(this.#lock(name), callOptions, token =>
       native.objectLockExclusive(this.pool.handle, this.name, name, cookie, description, duration, flags, token),
     )
   }
@@ -269,14 +294,15 @@ export class RadosObject {
    *
    * @throws {LockBusyError} somebody holds it exclusively, or with another tag
    * @throws {ExistsError} held already, with this cookie
+   * @throws {NotFoundError} not held any more, and to be renewed
    *
    * @implements rados_lock_shared
    */
   async lockShared(name: string, tag: string, options: ObjectLockOptions = {}): Promise<void> {
     checkKey('name', name)
     checkText('tag', tag)
-    const { cookie, description, duration, flags } = lockArguments(options)
-    await call(this.#lock(name), options, token =>
+    const { cookie, description, duration, flags, callOptions } = lockArguments(options)
+    await call(this.#lock(name), callOptions, token =>
       native.objectLockShared(this.pool.handle, this.name, name, cookie, tag, description, duration, flags, token),
     )
   }
@@ -285,8 +311,9 @@ export class RadosObject {
   async unlock(name: string, options: CallOptions & { cookie?: string | undefined } = {}): Promise<void> {
     checkKey('name', name)
     checkOptions(options, ['cookie'])
-    const cookie = checkText('cookie', options.cookie ?? '')
-    await call(this.#lock(name), options, token =>
+    const { cookie = '', ...callOptions } = options
+    checkText('cookie', cookie)
+    await call(this.#lock(name), callOptions, token =>
       native.objectUnlock(this.pool.handle, this.name, name, cookie, token),
     )
   }
@@ -295,6 +322,7 @@ export class RadosObject {
    * Takes a lock from its holder, as `listLockers()` names it.
    *
    * @throws {NotFoundError} it does not hold it
+   * @throws {InvalidArgumentError} that is no name of a client
    *
    * @implements rados_break_lock
    */
@@ -307,7 +335,7 @@ export class RadosObject {
     )
   }
 
-  /** Who holds a lock. @implements rados_list_lockers */
+  /** Who holds a lock: nobody, one, or those that share it. @implements rados_list_lockers */
   async listLockers(name: string, options: CallOptions = {}): Promise<NativeLockers> {
     checkKey('name', name)
     return call(this.#lock(name), options, token => native.objectListLockers(this.pool.handle, this.name, name, token))
@@ -325,13 +353,14 @@ export class RadosObject {
    * @implements rados_watch3
    */
   async watch(listener: WatchListener, options: CallOptions & { timeout?: number | undefined } = {}): Promise<Watch> {
-    if (typeof listener !== 'function') throw wrongType('listener', 'a function', listener)
+    checkFunction('listener', listener)
     checkOptions(options, ['timeout'])
-    const seconds = Math.ceil(checkInteger('timeout', options.timeout ?? 0, 0, 2 ** 31) / 1000)
+    const { timeout = 0, ...callOptions } = options
+    const seconds = Math.ceil(checkInteger('timeout', timeout, 0, 2 ** 31) / 1000)
     // What arrives before the watch can be given to the caller waits, so that the caller can listen for errors first.
     const early: NativeWatchEvent[] = []
     let receive = (event: NativeWatchEvent): void => void early.push(event)
-    const handle = await open(this.#resource, options, token =>
+    const handle = await open(this.#resource, callOptions, token =>
       native.watchStart(this.pool.handle, this.name, seconds, event => receive(event), token),
     )
     const watch = new Watch(handle, this.#resource, listener)
@@ -343,11 +372,11 @@ export class RadosObject {
   /**
    * Tells all who watch the object, and waits for their replies.
    *
-   * @param options.timeout - For how long to wait, in milliseconds. Default: 10,000.
+   * @param options.timeout - For how long to wait, in milliseconds, whole seconds at least. Default: 10,000.
    * @returns Who replied, and who did not in time.
    * @throws {ObjectNotFoundError}
    *
-   * @implements rados_notify2 rados_decode_notify_response rados_free_notify_response
+   * @implements rados_aio_notify rados_decode_notify_response rados_free_notify_response
    */
   async notify(
     payload: Bytes = '',
@@ -355,21 +384,24 @@ export class RadosObject {
   ): Promise<NotifyResult> {
     const data = checkData('payload', payload)
     checkOptions(options, ['timeout'])
-    const timeout = checkInteger('timeout', options.timeout ?? defaultNotifyTimeout, 1, 2 ** 31)
-    return call(this.#resource, options, token =>
-      native.objectNotify(this.pool.handle, this.name, data, timeout, token),
+    const { timeout = defaultNotifyTimeout, ...callOptions } = options
+    // librados leaves out what is not a whole second, and takes none for its default of 30.
+    const wholeSeconds = Math.ceil(checkInteger('timeout', timeout, 1, 2 ** 31) / 1000) * 1000
+    return call(this.#resource, callOptions, token =>
+      native.objectNotify(this.pool.handle, this.name, data, wholeSeconds, token),
     )
   }
 }
 
 function lockArguments(options: ObjectLockOptions) {
   checkOptions(options, ['cookie', 'description', 'duration', 'renew'])
-  const { renew } = options
-  if (renew !== undefined && !(renew in renewFlags)) throw wrongType('renew', "'may' or 'must'", renew)
+  const { cookie = '', description = '', duration, renew, ...callOptions } = options
+  if (duration !== undefined) checkInteger('duration', duration, 1, maxLockDuration)
   return {
-    cookie: checkText('cookie', options.cookie ?? ''),
-    description: checkText('description', options.description ?? ''),
-    duration: checkInteger('duration', options.duration ?? 0),
-    flags: renew === undefined ? 0 : renewFlags[renew],
+    cookie: checkText('cookie', cookie),
+    description: checkText('description', description),
+    duration: duration ?? 0,
+    flags: renew === undefined ? 0 : renewFlags[checkOneOf('renew', renew, renewals)],
+    callOptions,
   }
 }

@@ -4,13 +4,14 @@ import {
   checkBytes,
   checkKey,
   checkName,
+  checkObject,
   checkObjectName,
   checkOneOf,
   checkOptions,
   wrongType,
 } from '../check.js'
 import type { Resource } from '../errors.js'
-import { type IoctxHandle, type NativeImageOptions, native } from '../native.js'
+import { type IoctxHandle, native } from '../native.js'
 import { Config } from '../rbd/config.js'
 import { Image } from '../rbd/image.js'
 import { Metadata } from '../rbd/metadata.js'
@@ -96,9 +97,9 @@ export class Pool implements AsyncDisposable {
   readonly namespace: string
   /** The images that are gone by name and may still come back. */
   readonly trash: Trash
-  /** Metadata that RBD keeps for the pool. */
+  /** Metadata that RBD keeps for the pool, or for the namespace. */
   readonly metadata: Metadata
-  /** RBD's settings for all images of the pool. */
+  /** RBD's settings for all images of the pool, in all namespaces. */
   readonly config: Config
   /** @internal */
   readonly handle: IoctxHandle
@@ -117,7 +118,9 @@ export class Pool implements AsyncDisposable {
       remove: (key, token) => native.poolRemoveMetadata(handle, key, token),
       list: (after, limit, token) => native.poolListMetadata(handle, after, limit, token),
     })
-    this.config = new Config(this.path, this.metadata, token => native.poolListConfig(handle, token))
+    // librbd reads a pool's settings where there is no namespace, and would let them be written anywhere.
+    const settings = this.namespace === '' ? this.metadata : null
+    this.config = new Config(this.path, settings, token => native.poolListConfig(handle, token))
   }
 
   get closed(): boolean {
@@ -142,16 +145,24 @@ export class Pool implements AsyncDisposable {
    * for each other.
    *
    * @param options.force - Even if the pool is for another application already. Default: false.
+   * @throws {BusyError} it is for another application, and not forced
    *
    * @implements rbd_pool_init
    */
   async initialize(options: CallOptions & { force?: boolean | undefined } = {}): Promise<void> {
     checkOptions(options, ['force'])
-    const force = checkBoolean('force', options.force ?? false)
-    await call(this.#resource, options, token => native.poolInitialize(this.handle, force, token))
+    const { force = false, ...callOptions } = options
+    checkBoolean('force', force)
+    await call(this.#resource, callOptions, token => native.poolInitialize(this.handle, force, token))
   }
 
-  /** What the pool holds, in all namespaces. @implements rados_ioctx_pool_stat */
+  /**
+   * What the pool holds, in all namespaces. The OSDs report every few seconds, so this lags behind.
+   *
+   * @throws {PoolNotFoundError}
+   *
+   * @implements rados_ioctx_pool_stat
+   */
   async stat(options: CallOptions = {}): Promise<PoolStat> {
     const stat = await call(this.#resource, options, token => native.ioctxStat(this.handle, token))
     return stat as unknown as PoolStat
@@ -164,6 +175,7 @@ export class Pool implements AsyncDisposable {
    */
   async imageStats(options: CallOptions = {}): Promise<PoolImageStats> {
     const stats = await call(this.#resource, options, token => native.poolStats(this.handle, token))
+    await this.#checkThatItExists(stats.images, options)
     return stats as unknown as PoolImageStats
   }
 
@@ -171,6 +183,7 @@ export class Pool implements AsyncDisposable {
    * Says what the pool is for.
    *
    * @param options.force - Even if it is for something else already. Default: false.
+   * @throws {BusyError} it is for something else, and not forced
    *
    * @implements rados_application_enable
    */
@@ -180,8 +193,11 @@ export class Pool implements AsyncDisposable {
   ): Promise<void> {
     checkKey('application', application)
     checkOptions(options, ['force'])
-    const force = checkBoolean('force', options.force ?? false)
-    await call(this.#resource, options, token => native.ioctxEnableApplication(this.handle, application, force, token))
+    const { force = false, ...callOptions } = options
+    checkBoolean('force', force)
+    await call(this.#resource, callOptions, token =>
+      native.ioctxEnableApplication(this.handle, application, force, token),
+    )
   }
 
   /** What the pool is for, such as `rbd`. @implements rados_application_list */
@@ -199,23 +215,21 @@ export class Pool implements AsyncDisposable {
    *
    * @param options.allNamespaces - Default: false, only those of this namespace.
    *
-   * @implements rados_nobjects_list_open rados_nobjects_list_next2 rados_nobjects_list_close
+   * @implements rados_nobjects_list_open rados_nobjects_list_next2 rados_nobjects_list_close rados_ioctx_create2
    */
   async *listObjects(
     options: CallOptions & { allNamespaces?: boolean | undefined } = {},
   ): AsyncGenerator<ObjectListEntry, void, undefined> {
     checkOptions(options, ['allNamespaces'])
     const resource = this.#resource
-    const all = checkBoolean('allNamespaces', options.allNamespaces ?? false)
-    // The namespace is a property of the ioctx, which others use: an own one for another namespace.
-    const ioctx = all
-      ? await open(resource, options, token => native.ioctxOpenById(this.cluster.handle, this.id, allNamespaces, token))
-      : this.handle
+    const { allNamespaces: all = false, ...callOptions } = options
+    checkBoolean('allNamespaces', all)
+    const ioctx = all ? await this.#openAllNamespaces(callOptions) : this.handle
     try {
-      const list = await open(resource, options, token => native.ioctxListObjects(ioctx, token))
+      const list = await open(resource, callOptions, token => native.ioctxListObjects(ioctx, token))
       try {
         for (;;) {
-          const batch = await call(resource, options, token => native.objectListNext(list, objectsPerBatch, token))
+          const batch = await call(resource, callOptions, token => native.objectListNext(list, objectsPerBatch, token))
           yield* batch
           if (batch.length < objectsPerBatch) return
         }
@@ -227,7 +241,20 @@ export class Pool implements AsyncDisposable {
     }
   }
 
-  /** Makes a namespace for images. @throws {ExistsError} @implements rbd_namespace_create */
+  /** The namespace is a property of the ioctx, which others use: an own one for another namespace. */
+  async #openAllNamespaces(options: CallOptions): Promise<IoctxHandle> {
+    return open(this.#resource, options, async token => {
+      const id = await native.ioctxId(this.handle, token)
+      return native.ioctxOpenById(this.cluster.handle, id, allNamespaces, token)
+    })
+  }
+
+  /** librbd finds nothing in a pool that is gone, and says no more. */
+  async #checkThatItExists(found: number | undefined, options: CallOptions): Promise<void> {
+    if (found === 0) await this.cluster.poolName(this.id, options)
+  }
+
+  /** Makes a namespace for images, in the pool: they do not nest. @throws {ExistsError} @implements rbd_namespace_create */
   async createNamespace(name: string, options: CallOptions = {}): Promise<void> {
     checkName('name', name)
     await call(this.#namespace(name), options, token => native.poolCreateNamespace(this.handle, name, token))
@@ -246,12 +273,14 @@ export class Pool implements AsyncDisposable {
     await call(this.#namespace(name), options, token => native.poolRemoveNamespace(this.handle, name, token))
   }
 
-  /** The names of the namespaces made for images. @implements rbd_namespace_list */
+  /** The names of the namespaces made for images. @throws {PoolNotFoundError} @implements rbd_namespace_list */
   async listNamespaces(options: CallOptions = {}): Promise<string[]> {
-    return call(this.#resource, options, token => native.poolListNamespaces(this.handle, token))
+    const names = await call(this.#resource, options, token => native.poolListNamespaces(this.handle, token))
+    await this.#checkThatItExists(names.length, options)
+    return names
   }
 
-  /** @implements rbd_namespace_exists */
+  /** Whether the pool has that namespace for images. @implements rbd_namespace_exists */
   async namespaceExists(name: string, options: CallOptions = {}): Promise<boolean> {
     checkName('name', name)
     return call(this.#namespace(name), options, token => native.poolNamespaceExists(this.handle, name, token))
@@ -261,9 +290,11 @@ export class Pool implements AsyncDisposable {
     return { kind: 'namespace', name: `${this.name}/${name}` }
   }
 
-  /** The images, by name. @implements rbd_list2 */
+  /** The images, by name. @throws {PoolNotFoundError} @implements rbd_list2 */
   async listImages(options: CallOptions = {}): Promise<ImageListEntry[]> {
-    return call(this.#resource, options, token => native.poolListImages(this.handle, token))
+    const images = await call(this.#resource, options, token => native.poolListImages(this.handle, token))
+    await this.#checkThatItExists(images.length, options)
+    return images
   }
 
   /**
@@ -271,43 +302,46 @@ export class Pool implements AsyncDisposable {
    *
    * @param options.size - In bytes.
    * @throws {ImageExistsError}
+   * @throws {PoolNotFoundError} there is no such pool, namespace or data pool
    * @throws {InvalidArgumentError} settings that do not go together, such as a stripe unit that does not divide the
-   *   object size
+   *   object size, or a size with more objects than an object map can hold
    *
    * @implements rbd_create4
    */
   async createImage(name: string, options: CreateImageOptions): Promise<void> {
     checkName('name', name)
     checkOptions(options, [...imageOptionNames, 'size'])
-    const size = checkBytes('size', options.size)
-    const native_ = imageOptions(options)
-    await call(this.#image(name), options, token => native.poolCreateImage(this.handle, name, size, native_, token))
+    const { size, ...rest } = options
+    checkBytes('size', size)
+    const [layout, callOptions] = imageOptions(rest)
+    await call(this.#image(name), callOptions, token => native.poolCreateImage(this.handle, name, size, layout, token))
   }
 
   /**
    * Makes an image that begins as the snapshot and shares its data.
    *
-   * @param parent - A snapshot, of an image in any pool.
+   * @param parent - A snapshot, of an image in any pool of this cluster.
    * @throws {ImageExistsError}
-   * @throws {ImageNotFoundError} there is no such parent
-   * @throws {InvalidArgumentError} the snapshot is not protected, and the clone's format needs that
+   * @throws {ImageNotFoundError} there is no such parent, or no pool, namespace or data pool for the clone
+   * @throws {InvalidArgumentError} the snapshot is not protected, or in another namespace, and the clone's format needs
+   *   that; or settings that do not go together
+   * @throws {NotSupportedError} `features` without `layering`
    *
    * @implements rbd_clone3
    */
   async cloneImage(parent: SnapshotReference, name: string, options: CloneImageOptions = {}): Promise<void> {
-    if (typeof parent !== 'object' || parent === null) throw wrongType('parent', 'a snapshot', parent)
-    const from = parent.pool ?? this
+    checkObject('parent', parent)
+    const { pool: from = this } = parent
     if (!(from instanceof Pool)) throw wrongType('parent.pool', 'a Pool', from)
-    checkName('parent.imageName', parent.imageName)
-    checkName('parent.name', parent.name)
+    const image = checkName('parent.imageName', parent.imageName)
+    const snapshot = checkName('parent.name', parent.name)
     checkName('name', name)
     checkOptions(options, [...imageOptionNames, 'cloneFormat'])
-    const clone: NativeImageOptions = imageOptions(options)
-    if (options.cloneFormat !== undefined) {
-      clone.cloneFormat = checkOneOf('cloneFormat', options.cloneFormat, [1, 2])
-    }
-    await call(this.#image(name), options, token =>
-      native.poolCloneImage(from.handle, parent.imageName, parent.name, this.handle, name, clone, token),
+    const { cloneFormat, ...rest } = options
+    const [clone, callOptions] = imageOptions(rest)
+    if (cloneFormat !== undefined) clone.cloneFormat = checkOneOf('cloneFormat', cloneFormat, [1, 2])
+    await call(this.#image(name), callOptions, token =>
+      native.poolCloneImage(from.handle, image, snapshot, this.handle, name, clone, token),
     )
   }
 
@@ -315,6 +349,7 @@ export class Pool implements AsyncDisposable {
    * Opens an image.
    *
    * @throws {ImageNotFoundError} there is no such image, or snapshot
+   * @throws {PermissionError} opened for writing by a user who may only read
    *
    * @implements rbd_aio_open rbd_aio_open_read_only
    */
@@ -337,21 +372,29 @@ export class Pool implements AsyncDisposable {
 
   async #open(which: { name: string } | { id: string }, options: OpenImageOptions): Promise<Image> {
     checkOptions(options, ['snapshot', 'readOnly'])
-    const snapshot = options.snapshot === undefined ? null : checkName('snapshot', options.snapshot)
-    const readOnly = checkBoolean('readOnly', options.readOnly ?? false) || snapshot !== null
-    const resource = this.#image('name' in which ? which.name : `id ${which.id}`)
+    const { snapshot = null, readOnly: asked = false, ...callOptions } = options
+    if (options.snapshot !== undefined) checkName('snapshot', snapshot)
+    const readOnly = checkBoolean('readOnly', asked) || snapshot !== null
+    let name = 'name' in which ? which.name : ''
+    const resource = this.#image(name || `id ${'id' in which && which.id}`)
     if (snapshot !== null) resource.name += `@${snapshot}`
-    const handle = await open(resource, options, token =>
-      'name' in which
-        ? native.imageOpen(this.handle, which.name, snapshot, readOnly, token)
-        : native.imageOpenById(this.handle, which.id, snapshot, readOnly, token),
+    const handle = await open(
+      resource,
+      callOptions,
+      token =>
+        'name' in which
+          ? native.imageOpen(this.handle, which.name, snapshot, readOnly, token)
+          : native.imageOpenById(this.handle, which.id, snapshot, readOnly, token),
+      async (handle, token) => {
+        if (name === '') ({ name } = await native.imageStat(handle, token))
+      },
     )
-    const name = 'name' in which ? which.name : (await call(resource, options, t => native.imageStat(handle, t))).name
     return new Image(this, handle, { name, snapshot, readOnly })
   }
 
   /**
-   * Removes an image and its data. Progress is in objects.
+   * Removes an image and its data. Progress is in objects. Abort stops it at the next object: the image is then still
+   * listed, and can no longer be opened by its name, but removed.
    *
    * @throws {ImageNotFoundError}
    * @throws {ImageHasSnapshotsError}

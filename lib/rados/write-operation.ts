@@ -4,16 +4,23 @@ import {
   checkData,
   checkInteger,
   checkKey,
+  checkKeys,
+  checkMembers,
   checkOneOf,
-  checkOptions,
   wrongType,
 } from '../check.js'
 import type { NativeWriteStep } from '../native.js'
 
 export type Bytes = string | Uint8Array
+export type OmapEntries = Readonly<Record<string, Bytes>> | Iterable<readonly [key: string, value: Bytes]>
 export type Comparison = 'eq' | 'ne' | 'gt' | 'gte' | 'lt' | 'lte'
+/** An OSD knows no others for the omap. */
+export type OmapComparison = 'eq' | 'gt' | 'lt'
 
+/** RADOS asks whether the value is greater than the attribute, and for the omap whether the key's is greater than the value. */
+const xattrComparisons = { eq: 'eq', ne: 'ne', gt: 'lt', gte: 'lte', lt: 'gt', lte: 'gte' } as const
 const comparisons = ['eq', 'ne', 'gt', 'gte', 'lt', 'lte'] as const
+const omapComparisons = ['eq', 'gt', 'lt'] as const
 
 /**
  * Steps that the OSD does in order, all or none. Assertions and comparisons among them make the rest conditional: when
@@ -40,8 +47,9 @@ export class WriteOperation {
    * @implements rados_write_op_create
    */
   create(options: { exclusive?: boolean | undefined } = {}): this {
-    checkOptions(options, ['exclusive'])
-    return this.#add(['create', checkBoolean('exclusive', options.exclusive ?? true)])
+    checkMembers('options', options, ['exclusive'])
+    const { exclusive = true } = options
+    return this.#add(['create', checkBoolean('exclusive', exclusive)])
   }
 
   /** @implements rados_write_op_assert_exists */
@@ -51,18 +59,27 @@ export class WriteOperation {
 
   /** Only if nobody has written since a read answered this version. @implements rados_write_op_assert_version */
   assertVersion(version: number): this {
-    return this.#add(['assertVersion', checkInteger('version', version)])
+    return this.#add(['assertVersion', checkInteger('version', version, 1)])
   }
 
-  /** Only if `value` compares so to the attribute's: `eq` means they are the same. @implements rados_write_op_cmpxattr */
+  /**
+   * Only if the attribute compares so to `value`, byte by byte: with `gt`, if it is the greater. One that is absent counts
+   * as empty.
+   *
+   * @implements rados_write_op_cmpxattr
+   */
   compareXattr(name: string, comparison: Comparison, value: Bytes): this {
-    checkOneOf('comparison', comparison, comparisons)
-    return this.#add(['compareXattr', checkKey('name', name), comparison, checkData('value', value)])
+    const swapped = xattrComparisons[checkOneOf('comparison', comparison, comparisons)]
+    return this.#add(['compareXattr', checkKey('name', name), swapped, checkData('value', value)])
   }
 
-  /** Only if `value` compares so to the key's. A key that is absent counts as empty. @implements rados_write_op_omap_cmp2 */
-  compareOmap(key: string, comparison: Comparison, value: Bytes): this {
-    checkOneOf('comparison', comparison, comparisons)
+  /**
+   * Only if the key's value compares so to `value`, byte by byte. A key that is absent counts as empty.
+   *
+   * @implements rados_write_op_omap_cmp2
+   */
+  compareOmap(key: string, comparison: OmapComparison, value: Bytes): this {
+    checkOneOf('comparison', comparison, omapComparisons)
     return this.#add(['compareOmap', checkKey('key', key), comparison, checkData('value', value)])
   }
 
@@ -107,23 +124,25 @@ export class WriteOperation {
   }
 
   /** @implements rados_write_op_omap_set2 */
-  setOmap(entries: Record<string, Bytes> | Iterable<readonly [key: string, value: Bytes]>): this {
+  setOmap(entries: OmapEntries): this {
     if (typeof entries !== 'object' || entries === null) throw wrongType('entries', 'an object or a Map', entries)
-    const pairs = Symbol.iterator in entries ? [...entries] : Object.entries(entries)
-    const checked = pairs.map(([key, value]): [string, Uint8Array] => [
-      checkKey('key', key),
-      checkData(`the value of ${key}`, value),
-    ])
-    return this.#add(['setOmap', checked])
+    const pairs: unknown[] = Symbol.iterator in entries ? [...entries] : Object.entries(entries)
+    return this.#add(['setOmap', pairs.map(checkPair)])
   }
 
   /** @implements rados_write_op_omap_rm_keys2 */
   removeOmap(keys: readonly string[]): this {
-    return this.#add(['removeOmap', keys.map(key => checkKey('key', key))])
+    return this.#add(['removeOmap', checkKeys('keys', keys)])
   }
 
   /** @implements rados_write_op_omap_clear */
   clearOmap(): this {
     return this.#add(['clearOmap'])
   }
+}
+
+function checkPair(pair: unknown): [string, Uint8Array] {
+  if (!Array.isArray(pair)) throw wrongType('a member of entries', 'a pair of key and value', pair)
+  const key = checkKey('key', pair[0])
+  return [key, checkData(`the value of ${key}`, pair[1])]
 }

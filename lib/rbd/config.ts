@@ -1,5 +1,5 @@
 import { type CallOptions, call } from '../call.js'
-import { checkInteger, checkKey, checkOptions, wrongType, wrongValue } from '../check.js'
+import { checkInteger, checkKey, checkMembers, checkText, wrongValue } from '../check.js'
 import type { AbortToken, NativeConfigOption } from '../native.js'
 import type { Metadata } from './metadata.js'
 
@@ -51,11 +51,12 @@ const overridePrefix = 'conf_'
  */
 export class Config {
   readonly #owner: string
-  readonly #metadata: Metadata
+  /** None where settings can be read only: in one namespace of a pool. */
+  readonly #metadata: Metadata | null
   readonly #list: (token?: AbortToken) => Promise<NativeConfigOption[]>
 
   /** @internal */
-  constructor(owner: string, metadata: Metadata, list: (token?: AbortToken) => Promise<NativeConfigOption[]>) {
+  constructor(owner: string, metadata: Metadata | null, list: (token?: AbortToken) => Promise<NativeConfigOption[]>) {
     this.#owner = owner
     this.#metadata = metadata
     this.#list = list
@@ -70,23 +71,35 @@ export class Config {
    * Overrides a setting.
    *
    * @param name - Such as `rbd_cache`.
-   * @throws {TypeError} there is no such setting
+   * @throws {TypeError} there is no such setting; or the pool is opened at a namespace
+   * @throws {InvalidArgumentError} it cannot have that value
+   * @throws {ReadOnlyImageError}
    *
    * @implements rbd_metadata_set rbd_pool_metadata_set
    */
   async set(name: string, value: string, options: CallOptions = {}): Promise<void> {
     checkKey('name', name)
+    checkText('value', value)
+    const overrides = this.#overrides()
     const known = await this.list(options)
     if (!known.some(option => option.name === name)) {
       throw wrongValue('name', "a setting of RBD's, as list() names them", name)
     }
-    await this.#metadata.set(overridePrefix + name, value, options)
+    await overrides.set(overridePrefix + name, value, options)
   }
 
-  /** Takes an override away. @throws {NotFoundError} there is none @implements rbd_metadata_remove rbd_pool_metadata_remove */
+  /**
+   * Takes an override away.
+   *
+   * @throws {NotFoundError} there is none
+   * @throws {TypeError} the pool is opened at a namespace
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_metadata_remove rbd_pool_metadata_remove
+   */
   async remove(name: string, options: CallOptions = {}): Promise<void> {
     checkKey('name', name)
-    await this.#metadata.remove(overridePrefix + name, options)
+    await this.#overrides().remove(overridePrefix + name, options)
   }
 
   /** The limits in effect; one that is absent does not limit. */
@@ -105,10 +118,11 @@ export class Config {
    * Limits I/O.
    *
    * @throws {RangeError} a burst below its limit
+   * @throws {TypeError} the pool is opened at a namespace
+   * @throws {ReadOnlyImageError}
    */
   async setQos(change: QosChange, options: CallOptions = {}): Promise<void> {
-    if (typeof change !== 'object' || change === null) throw wrongType('change', 'an object', change)
-    checkOptions(change, qosNames)
+    checkMembers('change', change, qosNames)
     const wanted = qosNames.filter(name => change[name] !== undefined)
     for (const name of wanted) checkLimit(name, change[name] ?? null)
     for (const name of wanted) {
@@ -119,19 +133,24 @@ export class Config {
   }
 
   async #override(option: string, value: number | undefined, options: CallOptions): Promise<void> {
+    const overrides = this.#overrides()
     const key = overridePrefix + option
     if (value !== undefined) {
-      await this.#metadata.set(key, String(value), options)
-    } else if ((await this.#metadata.get(key, options)) !== undefined) {
-      await this.#metadata.remove(key, options)
+      await overrides.set(key, String(value), options)
+    } else if ((await overrides.get(key, options)) !== undefined) {
+      await overrides.remove(key, options)
     }
+  }
+
+  #overrides(): Metadata {
+    if (this.#metadata !== null) return this.#metadata
+    throw wrongValue('the pool', 'opened without a namespace, for its settings are those of all', this.#owner)
   }
 }
 
 function checkLimit(name: string, value: QosLimit | null): void {
   if (value === null) return
-  if (typeof value !== 'object') throw wrongType(name, 'an object with a limit, or null', value)
-  checkOptions(value, ['limit', 'burst'])
+  checkMembers(name, value, ['limit', 'burst'])
   checkInteger(`${name}.limit`, value.limit, 1)
   if (value.burst !== undefined) checkInteger(`${name}.burst`, value.burst, value.limit)
 }

@@ -17,6 +17,9 @@ const features = [
 ] as const
 export type Feature = (typeof features)[number]
 
+/** The others come of what is done with an image; librbd would drop them without a word. */
+const settableFeatures = features.slice(0, features.indexOf('data-pool'))
+
 const operationFeatures = ['clone-parent', 'clone-child', 'group', 'snap-trash'] as const
 export type OperationFeature = (typeof operationFeatures)[number]
 
@@ -36,8 +39,8 @@ export function checkFeatures(argument: string, value: unknown): number {
   if (!Array.isArray(value)) throw wrongType(argument, 'an array of features', value)
   let bits = 0
   for (const name of new Set(value)) {
-    const bit = features.indexOf(name)
-    if (bit < 0) throw wrongValue(argument, `an array of ${features.join(', ')}`, name)
+    const bit = settableFeatures.indexOf(name)
+    if (bit < 0) throw wrongValue(argument, `an array of ${settableFeatures.join(', ')}`, name)
     bits += 2 ** bit
   }
   return bits

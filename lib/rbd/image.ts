@@ -1,15 +1,17 @@
+import { constants } from 'node:os'
 import { type CallOptions, call, type ProgressOptions } from '../call.js'
 import {
   checkBoolean,
   checkBytes,
   checkInteger,
   checkName,
+  checkOneOf,
   checkOptions,
   checkView,
   outOfRange,
   wrongType,
 } from '../check.js'
-import { InvalidArgumentError, type Resource, ShrinkNotAllowedError } from '../errors.js'
+import { InvalidArgumentError, type Resource, ShrinkNotAllowedError, toCephError } from '../errors.js'
 import { type ImageHandle, native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import { Config } from './config.js'
@@ -28,6 +30,7 @@ import { type ImageLayout, imageOptionNames, imageOptions } from './options.js'
 import { type CreateSnapshotOptions, createFlags, Snapshot, type SnapshotInfo } from './snapshot.js'
 
 export interface ImageStat {
+  /** As when the image was opened. */
   name: string
   /** Stays the same when the image is renamed. */
   id: string
@@ -104,6 +107,8 @@ export class Image implements AsyncDisposable {
   readonly advisoryLock: AdvisoryLock
   /** @internal */
   readonly handle: ImageHandle
+  /** The size when it was last asked for, in bytes: what a write within it need not ask for. */
+  #knownSize = 0
 
   /** @internal */
   constructor(
@@ -125,6 +130,12 @@ export class Image implements AsyncDisposable {
     this.config = new Config(this.path, this.metadata, token => native.imageListConfig(handle, token))
     this.lock = new ExclusiveLock(handle, this.path)
     this.advisoryLock = new AdvisoryLock(handle, this.path)
+  }
+
+  /** The version of the librbd in use. @implements rbd_version */
+  static get libraryVersion(): string {
+    const { major, minor, extra } = native.rbdVersion()
+    return `${major}.${minor}.${extra}`
   }
 
   get closed(): boolean {
@@ -178,7 +189,7 @@ export class Image implements AsyncDisposable {
     return call(this.#resource, options, token => native.imageChildren(this.handle, token))
   }
 
-  /** The clones, their clones, and so on. @implements rbd_list_descendants */
+  /** The clones, their clones, and so on; not those of one snapshot. @implements rbd_list_descendants */
   async descendants(options: CallOptions = {}): Promise<LinkedImage[]> {
     return call(this.#resource, options, token => native.imageDescendants(this.handle, token))
   }
@@ -190,10 +201,11 @@ export class Image implements AsyncDisposable {
 
   /**
    * How many bytes have data, counted in whole objects as `rbd du` does. With the feature `fast-diff` this reads the
-   * object map only; without, it asks for every object. Progress is in bytes.
+   * object map only; without, it asks for every object. Progress is in bytes. Abort stops it.
    *
    * @param options.since - Only what was written after this snapshot. Default: all.
    * @param options.includeParent - Count what a clone shows of its parent too. Default: false.
+   * @throws {SnapshotNotFoundError} there is no snapshot of the name in `since`
    *
    * @implements rbd_diff_iterate2
    */
@@ -201,24 +213,27 @@ export class Image implements AsyncDisposable {
     options: ProgressOptions & { since?: string | undefined; includeParent?: boolean | undefined } = {},
   ): Promise<number> {
     checkOptions(options, ['since', 'includeParent'])
-    const since = options.since === undefined ? null : checkName('since', options.since)
-    const includeParent = checkBoolean('includeParent', options.includeParent ?? false)
-    return call(this.#resource, options, (token, onProgress) =>
-      native.imageUsedBytes(this.handle, since, includeParent, onProgress, token),
+    const { since, includeParent = false, ...callOptions } = options
+    if (since !== undefined) checkName('since', since)
+    checkBoolean('includeParent', includeParent)
+    return call(this.#resource, callOptions, (token, onProgress) =>
+      native.imageUsedBytes(this.handle, since ?? null, includeParent, onProgress, token),
     )
   }
 
-  /** The clients that have the image open, this one included if it is open for writing. @implements rbd_watchers_list */
+  /** The clients that have the image open for writing, this one included if it does. @implements rbd_watchers_list */
   async watchers(options: CallOptions = {}): Promise<ImageWatcher[]> {
     return call(this.#resource, options, token => native.imageWatchers(this.handle, token))
   }
 
   /**
    * Changes the size. Growing writes no data; shrinking discards the end of the image. Progress is in objects, and
-   * there is none when nothing is discarded.
+   * there is none when nothing is discarded. Abort stops it at the next object: the size is then what it was, and some
+   * of the end is gone.
    *
    * @param size - In bytes.
    * @throws {ShrinkNotAllowedError} smaller than now, without `allowShrink`
+   * @throws {InvalidArgumentError} larger than the object map can hold
    * @throws {ReadOnlyImageError}
    *
    * @implements rbd_resize2
@@ -226,14 +241,17 @@ export class Image implements AsyncDisposable {
   async resize(size: number, options: ResizeOptions = {}): Promise<void> {
     checkBytes('size', size)
     checkOptions(options, ['allowShrink'])
-    const allowShrink = checkBoolean('allowShrink', options.allowShrink ?? false)
+    const { allowShrink = false, ...callOptions } = options
+    checkBoolean('allowShrink', allowShrink)
     try {
-      await call(this.#resource, options, (token, onProgress) =>
+      await call(this.#resource, callOptions, (token, onProgress) =>
         native.imageResize(this.handle, size, allowShrink, onProgress, token),
       )
     } catch (error) {
       if (!allowShrink && error instanceof InvalidArgumentError) throw await this.#shrinkError(size, error)
       throw error
+    } finally {
+      this.forgetSize()
     }
   }
 
@@ -247,12 +265,26 @@ export class Image implements AsyncDisposable {
     )
   }
 
-  /** Turns features on. @throws {InvalidArgumentError} it is on, or cannot be turned on later @implements rbd_update_features */
+  /**
+   * Turns features on. An object map that is turned on is not valid before `rebuildObjectMap()`.
+   *
+   * @throws {InvalidArgumentError} one is on, cannot be turned on later, or needs another
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_update_features
+   */
   async enableFeatures(features: readonly Feature[], options: CallOptions = {}): Promise<void> {
     await this.#updateFeatures(features, true, options)
   }
 
-  /** Turns features off. @throws {InvalidArgumentError} it is off, or others need it @implements rbd_update_features */
+  /**
+   * Turns features off.
+   *
+   * @throws {InvalidArgumentError} one is off, cannot be turned off, or is needed by another
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_update_features
+   */
   async disableFeatures(features: readonly Feature[], options: CallOptions = {}): Promise<void> {
     await this.#updateFeatures(features, false, options)
   }
@@ -263,7 +295,8 @@ export class Image implements AsyncDisposable {
   }
 
   /**
-   * Copies from the parent what a clone still shares with it, so that it needs it no more. Progress is in objects.
+   * Copies from the parent what a clone still shares with it, so that it needs it no more. Progress is in objects. Abort
+   * stops it at the next object: the image is then still a clone, and keeps what it has got.
    *
    * @throws {InvalidArgumentError} the image is no clone
    * @throws {ReadOnlyImageError}
@@ -275,22 +308,34 @@ export class Image implements AsyncDisposable {
   }
 
   /**
-   * Gives back the space of stretches that hold nothing but zeroes. Progress is in objects.
+   * Gives back the space of stretches that hold nothing but zeroes. Progress is in objects. Abort stops it at the next
+   * object.
    *
    * @param options.sparseSize - The shortest such stretch, in bytes: a power of two from 4 KiB to the object size.
    *   Default: 4 KiB.
+   * @throws {InvalidArgumentError} a `sparseSize` beyond these
+   * @throws {ReadOnlyImageError}
    *
    * @implements rbd_sparsify_with_progress
    */
   async sparsify(options: ProgressOptions & { sparseSize?: number | undefined } = {}): Promise<void> {
     checkOptions(options, ['sparseSize'])
-    const sparseSize = checkSparseSize(options.sparseSize ?? defaultSparseSize)
-    await call(this.#resource, options, (token, onProgress) =>
+    const { sparseSize = defaultSparseSize, ...callOptions } = options
+    checkSparseSize(sparseSize)
+    await call(this.#resource, callOptions, (token, onProgress) =>
       native.imageSparsify(this.handle, sparseSize, onProgress, token),
     )
   }
 
-  /** Makes the object map anew from the objects. Progress is in objects. @implements rbd_rebuild_object_map */
+  /**
+   * Makes the object map anew from the objects. Progress is in objects. Abort stops it: a map that was not valid is then
+   * still not.
+   *
+   * @throws {InvalidArgumentError} the image has none
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_rebuild_object_map
+   */
   async rebuildObjectMap(options: ProgressOptions = {}): Promise<void> {
     await call(this.#resource, options, (token, onProgress) =>
       native.imageRebuildObjectMap(this.handle, onProgress, token),
@@ -298,11 +343,14 @@ export class Image implements AsyncDisposable {
   }
 
   /**
-   * Copies the image as it is, without its snapshots; a copy of a clone is none. Progress is in bytes.
+   * Copies the image as it is, without its snapshots; a copy of a clone is none. Progress is in bytes. Abort ends the
+   * waiting only: the copy is made all the same.
    *
    * @param pool - Where the copy goes.
    * @param options.sparseSize - Zeroes of at least this length in bytes become holes. Default: 4 KiB.
    * @throws {ImageExistsError}
+   * @throws {PoolNotFoundError} there is no such namespace, or data pool
+   * @throws {InvalidArgumentError} settings that do not go together
    *
    * @implements rbd_copy_with_progress4
    */
@@ -310,33 +358,42 @@ export class Image implements AsyncDisposable {
     this.#checkPool(pool)
     checkName('name', name)
     checkOptions(options, [...imageOptionNames, 'sparseSize'])
-    const layout = imageOptions(options)
-    const sparseSize = checkSparseSize(options.sparseSize ?? defaultSparseSize)
+    const { sparseSize = defaultSparseSize, ...rest } = options
+    checkSparseSize(sparseSize)
+    const [layout, callOptions] = imageOptions(rest)
     const resource: Resource = { kind: 'image', name: `${pool.path}/${name}` }
-    await call(resource, options, (token, onProgress) =>
+    await call(resource, callOptions, (token, onProgress) =>
       native.imageCopy(this.handle, pool.handle, name, layout, sparseSize, onProgress, token),
     )
   }
 
   /**
-   * Copies the image with its snapshots; a copy of a clone is one too. Progress is in objects.
+   * Copies the image with its snapshots; a copy of a clone is one too. Progress is in objects. Abort ends the waiting
+   * only: the copy is made all the same.
    *
+   * @param options.flatten - Copy what a clone shows of its parent too, so that the copy is none. Default: false.
+   * @param options.cloneFormat - Of the copy of a clone, as for `pool.cloneImage()`.
    * @throws {ImageExistsError}
+   * @throws {PoolNotFoundError} there is no such namespace, or data pool
+   * @throws {InvalidArgumentError} settings that do not go together; or the parent's snapshot is not protected, and the
+   *   copy's format needs that
    *
    * @implements rbd_deep_copy_with_progress
    */
   async deepCopy(
     pool: Pool,
     name: string,
-    options: CopyOptions & { flatten?: boolean | undefined } = {},
+    options: CopyOptions & { flatten?: boolean | undefined; cloneFormat?: 1 | 2 | undefined } = {},
   ): Promise<void> {
     this.#checkPool(pool)
     checkName('name', name)
-    checkOptions(options, [...imageOptionNames, 'flatten'])
-    const layout = imageOptions(options)
-    if (checkBoolean('flatten', options.flatten ?? false)) layout.flatten = 1
+    checkOptions(options, [...imageOptionNames, 'flatten', 'cloneFormat'])
+    const { flatten = false, cloneFormat, ...rest } = options
+    const [layout, callOptions] = imageOptions(rest)
+    if (cloneFormat !== undefined) layout.cloneFormat = checkOneOf('cloneFormat', cloneFormat, [1, 2])
+    if (checkBoolean('flatten', flatten)) layout.flatten = 1
     const resource: Resource = { kind: 'image', name: `${pool.path}/${name}` }
-    await call(resource, options, (token, onProgress) =>
+    await call(resource, callOptions, (token, onProgress) =>
       native.imageDeepCopy(this.handle, pool.handle, name, layout, onProgress, token),
     )
   }
@@ -357,7 +414,8 @@ export class Image implements AsyncDisposable {
   }
 
   /**
-   * Makes a snapshot. Where protecting it fails, the snapshot stays, and the error says so by its `syscall`.
+   * Makes a snapshot. Where protecting it fails, the snapshot stays, and the error says so by its `syscall`. Progress is
+   * in attempts to have the image's users hold their I/O. Abort ends the waiting only, and nothing is protected then.
    *
    * @throws {SnapshotExistsError}
    * @throws {QuotaExceededError} there are as many as the limit allows
@@ -368,17 +426,25 @@ export class Image implements AsyncDisposable {
   async createSnapshot(name: string, options: CreateSnapshotOptions = {}): Promise<Snapshot> {
     const snapshot = this.snapshot(name)
     checkOptions(options, ['protect', 'skipQuiesce', 'ignoreQuiesceError'])
-    const protect = checkBoolean('protect', options.protect ?? false)
-    const flags = createFlags(options)
-    const resource: Resource = { kind: 'snapshot', name: `${this.path}@${name}` }
-    await call(resource, options, (token, onProgress) =>
+    const { protect = false, skipQuiesce, ignoreQuiesceError, ...callOptions } = options
+    checkBoolean('protect', protect)
+    const flags = createFlags({ skipQuiesce, ignoreQuiesceError })
+    const resource: Resource = { kind: 'snapshot', name: snapshot.path }
+    await call(resource, callOptions, (token, onProgress) =>
       native.snapshotCreate(this.handle, name, flags, onProgress, token),
     )
-    if (protect) await snapshot.protect({ signal: options.signal })
+    if (protect) await snapshot.protect({ signal: callOptions.signal })
     return snapshot
   }
 
-  /** Removes a snapshot that has no usable name, such as one in the trash. @implements rbd_snap_remove_by_id */
+  /**
+   * Removes a snapshot that has no usable name, such as one in the trash.
+   *
+   * @throws {SnapshotNotFoundError}
+   * @throws {SnapshotBusyError} it is protected, or has clones
+   *
+   * @implements rbd_snap_remove_by_id
+   */
   async removeSnapshotById(id: number, options: CallOptions = {}): Promise<void> {
     checkInteger('id', id)
     const resource: Resource = { kind: 'snapshot', name: `${this.path}@id ${id}` }
@@ -390,7 +456,14 @@ export class Image implements AsyncDisposable {
     return call(this.#resource, options, token => native.snapshotGetLimit(this.handle, token))
   }
 
-  /** Sets how many snapshots the image may have; null for any number. @implements rbd_snap_set_limit */
+  /**
+   * Sets how many snapshots the image may have; null for any number.
+   *
+   * @throws {InvalidArgumentError} it has more already
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_snap_set_limit
+   */
   async setSnapshotLimit(limit: number | null, options: CallOptions = {}): Promise<void> {
     if (limit !== null) checkInteger('limit', limit)
     await call(this.#resource, options, token =>
@@ -405,6 +478,7 @@ export class Image implements AsyncDisposable {
    *
    * @param offset - In bytes.
    * @param length - In bytes.
+   * @throws {InvalidArgumentError} the offset is at the end of the image, or beyond
    *
    * @implements rbd_aio_read2
    */
@@ -419,8 +493,8 @@ export class Image implements AsyncDisposable {
    * Writes. The data must not be changed until this has settled, and an abort does not end that.
    *
    * @param offset - In bytes.
-   * @throws {InvalidArgumentError} beyond the end of the image
-   * @throws {ReadOnlyImageError}
+   * @throws {InvalidArgumentError} it goes beyond the end of the image: nothing is written
+   * @throws {ReadOnlyImageError} opened read-only; or another client keeps the exclusive lock
    *
    * @implements rbd_aio_write2
    */
@@ -429,10 +503,37 @@ export class Image implements AsyncDisposable {
     if (checkView('data', data).byteLength > maxIoBytes) {
       throw outOfRange('data', `at most ${maxIoBytes} bytes`, data.byteLength)
     }
+    await this.#checkEnd(offset + data.byteLength, options)
     await call(this.#resource, options, token => native.imageWrite(this.handle, offset, data, token))
   }
 
-  /** Gives a range back: it reads as zeroes, or as the parent's data where librbd finds that cheaper. @implements rbd_aio_discard */
+  /** After whatever may have made the image smaller. @internal */
+  forgetSize(): void {
+    this.#knownSize = 0
+  }
+
+  /** librbd would leave out what lies beyond the end, and say nothing. */
+  async #checkEnd(end: number, options: CallOptions): Promise<void> {
+    if (end <= this.#knownSize) return
+    this.#knownSize = await this.size(options)
+    if (end <= this.#knownSize) return
+    throw toCephError(
+      { errno: -constants.errno.EINVAL, syscall: 'rbd_aio_write2', message: `${end} is beyond ${this.#knownSize}` },
+      this.#resource,
+    )
+  }
+
+  /**
+   * Gives a range back: it reads as zeroes, or as the parent's data where librbd finds that cheaper. What lies beyond the
+   * end of the image is left out.
+   *
+   * @param offset - In bytes.
+   * @param length - In bytes.
+   * @throws {InvalidArgumentError} the offset is at the end of the image, or beyond
+   * @throws {ReadOnlyImageError} opened read-only; or another client keeps the exclusive lock
+   *
+   * @implements rbd_aio_discard
+   */
   async discard(offset: number, length: number, options: CallOptions = {}): Promise<void> {
     checkBytes('offset', offset)
     checkBytes('length', length)
@@ -444,7 +545,7 @@ export class Image implements AsyncDisposable {
     await call(this.#resource, options, token => native.imageFlush(this.handle, token))
   }
 
-  /** Drops librbd's cache of the image. @throws {ImageBusyError} there are writes in it @implements rbd_invalidate_cache */
+  /** Drops librbd's cache of the image, after writing what is in it. @implements rbd_invalidate_cache */
   async invalidateCache(options: CallOptions = {}): Promise<void> {
     await call(this.#resource, options, token => native.imageInvalidateCache(this.handle, token))
   }
@@ -466,6 +567,7 @@ export class Image implements AsyncDisposable {
 /** What fits into the int that librbd returns. */
 const maxIoBytes = 2 ** 31 - 4096
 
+/** In bytes. */
 const defaultSparseSize = 4096
 
 function checkSparseSize(value: number): number {

@@ -26,7 +26,7 @@ export class ExclusiveLock {
   /** @internal */
   constructor(handle: ImageHandle, imagePath: string) {
     this.#handle = handle
-    this.#resource = { kind: 'image', name: imagePath }
+    this.#resource = { kind: 'exclusiveLock', name: imagePath }
   }
 
   /** Whether this open image holds it. @implements rbd_is_exclusive_lock_owner */
@@ -35,10 +35,11 @@ export class ExclusiveLock {
   }
 
   /**
-   * Takes the lock and keeps it, whoever asks, until it is released.
+   * Takes the lock and keeps it, whoever asks, until it is released. Once this was called, even in vain, this open image
+   * takes the lock by this method only: without it, its writes reject with a ReadOnlyImageError.
    *
    * @throws {ImageBusyError} another client keeps it
-   * @throws {ReadOnlyImageError}
+   * @throws {InvalidArgumentError} the image is opened read-only, or has not the feature `exclusive-lock`
    *
    * @implements rbd_lock_acquire
    */
@@ -51,15 +52,25 @@ export class ExclusiveLock {
     await call(this.#resource, options, token => native.imageLockRelease(this.#handle, token))
   }
 
-  /** Who holds it, by names that `break()` takes. @implements rbd_lock_get_owners */
+  /**
+   * Who holds it, by names that `break()` takes.
+   *
+   * @throws {InvalidArgumentError} the image is opened read-only, or has not the feature `exclusive-lock`
+   *
+   * @implements rbd_lock_get_owners
+   */
   async owners(options: CallOptions = {}): Promise<LockOwners> {
     return call(this.#resource, options, token => native.imageLockOwners(this.#handle, token))
   }
 
   /**
-   * Takes the lock from an owner that is gone, and blocklists it so that its writes cannot arrive any more.
+   * Takes the lock from its owner, alive or not, and blocklists that whole client so that its writes cannot arrive any
+   * more.
    *
-   * @throws {ImageBusyError} the owner is alive, or is another by now
+   * @throws {ImageBusyError} somebody else owns it by now
+   * @throws {NotFoundError} nobody owns it
+   * @throws {ReadOnlyImageError}
+   * @throws {InvalidArgumentError} the image has not the feature `exclusive-lock`
    *
    * @implements rbd_lock_break
    */
@@ -83,7 +94,7 @@ export class AdvisoryLock {
     this.#resource = { kind: 'lock', name: imagePath }
   }
 
-  /** @implements rbd_list_lockers */
+  /** Who holds it: nobody, one, or those that share it. @implements rbd_list_lockers */
   async list(options: CallOptions = {}): Promise<Lockers> {
     return call(this.#resource, options, token => native.imageAdvisoryLockList(this.#handle, token))
   }
@@ -101,8 +112,9 @@ export class AdvisoryLock {
   async acquire(cookie: string, options: CallOptions & { shared?: string | undefined } = {}): Promise<void> {
     checkKey('cookie', cookie)
     checkOptions(options, ['shared'])
-    const tag = options.shared === undefined ? undefined : checkText('shared', options.shared)
-    await call(this.#resource, options, token =>
+    const { shared: tag, ...callOptions } = options
+    if (tag !== undefined) checkText('shared', tag)
+    await call(this.#resource, callOptions, token =>
       tag === undefined
         ? native.imageAdvisoryLockExclusive(this.#handle, cookie, token)
         : native.imageAdvisoryLockShared(this.#handle, cookie, tag, token),
@@ -116,9 +128,11 @@ export class AdvisoryLock {
   }
 
   /**
-   * Takes the lock from another client, as `list()` names it.
+   * Takes the lock from another client, as `list()` names it, and blocklists that whole client unless
+   * `rbd_blocklist_on_break_lock` says not to.
    *
    * @throws {NotFoundError} it does not hold it
+   * @throws {InvalidArgumentError} that is no name of a client
    *
    * @implements rbd_break_lock
    */

@@ -45,14 +45,26 @@ export class Metadata {
     }
   }
 
-  /** @implements rbd_metadata_set rbd_pool_metadata_set */
+  /**
+   * Sets a value. Under a key that begins with `conf_` it is a setting of RBD's, as `config` has them.
+   *
+   * @throws {InvalidArgumentError} it is no such setting, or cannot have that value
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_metadata_set rbd_pool_metadata_set
+   */
   async set(key: string, value: string, options: CallOptions = {}): Promise<void> {
     checkKey('key', key)
     checkText('value', value)
     await call(this.#resource(key), options, token => this.#native.set(key, value, token))
   }
 
-  /** @throws {NotFoundError} there is no such key @implements rbd_metadata_remove rbd_pool_metadata_remove */
+  /**
+   * @throws {NotFoundError} there is no such key
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_metadata_remove rbd_pool_metadata_remove
+   */
   async remove(key: string, options: CallOptions = {}): Promise<void> {
     checkKey('key', key)
     await call(this.#resource(key), options, token => this.#native.remove(key, token))

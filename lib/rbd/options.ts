@@ -5,13 +5,22 @@ import { checkFeatures, type Feature } from './features.js'
 
 /** What is decided once, when an image is made. What is absent is as `rbd_default_…` in the configuration says. */
 export interface ImageLayout {
-  /** Features, all of them. Default: what the configuration says, usually `layering`, `exclusive-lock`, `object-map`, `fast-diff` and `deep-flatten`. */
+  /**
+   * Features, all of them. Default: what the configuration says, usually `layering`, `exclusive-lock`, `object-map`,
+   * `fast-diff` and `deep-flatten`; for a copy, what the original has.
+   */
   features?: readonly Feature[] | undefined
-  /** The size of the objects that hold the data, in bytes: a power of two from 4 KiB to 32 MiB. Default: 4 MiB. */
+  /**
+   * The size of the objects that hold the data, in bytes: a power of two from 4 KiB to 32 MiB. Default: 4 MiB; for a
+   * clone or a copy, that of the original.
+   */
   objectSize?: number | undefined
-  /** In bytes; divides the object size. Default: the object size. */
+  /**
+   * In bytes; divides the object size. Default: the object size; for a clone or a copy, that of the original, so give it
+   * together with a smaller object size.
+   */
   stripeUnit?: number | undefined
-  /** Over how many objects a stripe goes. Default: 1. */
+  /** Over how many objects a stripe goes. Default: 1; for a clone or a copy, that of the original. */
   stripeCount?: number | undefined
   /** The pool for the data, if not the image's own: an erasure-coded one, for instance. */
   dataPool?: string | undefined
@@ -24,22 +33,32 @@ export interface CreateImageOptions extends CallOptions, ImageLayout {
 
 export const imageOptionNames = ['features', 'objectSize', 'stripeUnit', 'stripeCount', 'dataPool'] as const
 
-const minOrder = 12
-const maxOrder = 25
+const minObjectSize = 2 ** 12
+const maxObjectSize = 2 ** 25
+/** What librbd has room for; it would use what is left of a larger one. */
+const maxStripeCount = 2 ** 32 - 1
 
-export function imageOptions(options: ImageLayout): NativeImageOptions {
-  const { features, objectSize, stripeUnit, stripeCount, dataPool } = options
+/**
+ * The layout as the addon takes it, and what else was in the options.
+ *
+ * @implements rbd_image_options_create rbd_image_options_set_uint64 rbd_image_options_set_string
+ *   rbd_image_options_destroy
+ */
+export function imageOptions<Rest>(options: ImageLayout & Rest): [NativeImageOptions, Omit<Rest, keyof ImageLayout>] {
+  const { features, objectSize, stripeUnit, stripeCount, dataPool, ...rest } = options
   const result: NativeImageOptions = {}
   if (features !== undefined) result.features = checkFeatures('features', features)
-  if (objectSize !== undefined) {
-    const order = Math.log2(checkBytes('objectSize', objectSize))
-    if (!Number.isInteger(order) || order < minOrder || order > maxOrder) {
-      throw outOfRange('objectSize', `a power of two from ${2 ** minOrder} to ${2 ** maxOrder}`, objectSize)
-    }
-    result.order = order
-  }
-  if (stripeUnit !== undefined) result.stripeUnit = checkInteger('stripeUnit', stripeUnit, 1)
-  if (stripeCount !== undefined) result.stripeCount = checkInteger('stripeCount', stripeCount, 1)
+  if (objectSize !== undefined) result.order = Math.log2(checkObjectSize(objectSize))
+  if (stripeUnit !== undefined) result.stripeUnit = checkInteger('stripeUnit', stripeUnit, 1, maxObjectSize)
+  if (stripeCount !== undefined) result.stripeCount = checkInteger('stripeCount', stripeCount, 1, maxStripeCount)
   if (dataPool !== undefined) result.dataPool = checkName('dataPool', dataPool)
-  return result
+  return [result, rest]
+}
+
+function checkObjectSize(value: unknown): number {
+  const size = checkBytes('objectSize', value)
+  if (size < minObjectSize || size > maxObjectSize || !Number.isInteger(Math.log2(size))) {
+    throw outOfRange('objectSize', `a power of two from ${minObjectSize} to ${maxObjectSize}`, size)
+  }
+  return size
 }

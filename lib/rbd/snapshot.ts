@@ -46,11 +46,13 @@ const ignoreQuiesceErrorFlag = 2
 const unprotectFlag = 1
 const flattenFlag = 2
 
-/** RBD_SNAP_CREATE_SKIP_QUIESCE, RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR */
-export function createFlags(options: CreateSnapshotOptions): number {
-  const skip = checkBoolean('skipQuiesce', options.skipQuiesce ?? false)
-  const ignore = checkBoolean('ignoreQuiesceError', options.ignoreQuiesceError ?? false)
-  return (skip ? skipQuiesceFlag : 0) + (ignore ? ignoreQuiesceErrorFlag : 0)
+/** RBD_SNAP_CREATE_SKIP_QUIESCE or RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR; librbd refuses both together. */
+export function createFlags(options: Pick<CreateSnapshotOptions, 'skipQuiesce' | 'ignoreQuiesceError'>): number {
+  const { skipQuiesce = false, ignoreQuiesceError = false } = options
+  checkBoolean('skipQuiesce', skipQuiesce)
+  checkBoolean('ignoreQuiesceError', ignoreQuiesceError)
+  if (skipQuiesce) return skipQuiesceFlag
+  return ignoreQuiesceError ? ignoreQuiesceErrorFlag : 0
 }
 
 /**
@@ -74,8 +76,13 @@ export class Snapshot implements SnapshotReference {
     return this.image.name
   }
 
+  /** `rbd/tenant-a/golden@base`. */
+  get path(): string {
+    return `${this.pool.path}/${this.imageName}@${this.name}`
+  }
+
   get #resource(): Resource {
-    return { kind: 'snapshot', name: `${this.image.path}@${this.name}` }
+    return { kind: 'snapshot', name: this.path }
   }
 
   /** @implements rbd_snap_exists */
@@ -88,6 +95,7 @@ export class Snapshot implements SnapshotReference {
    *
    * @throws {SnapshotNotFoundError}
    * @throws {SnapshotBusyError} it is protected already
+   * @throws {ReadOnlyImageError}
    *
    * @implements rbd_snap_protect
    */
@@ -97,8 +105,9 @@ export class Snapshot implements SnapshotReference {
 
   /**
    * @throws {SnapshotNotFoundError}
-   * @throws {SnapshotBusyError} it has clones
+   * @throws {SnapshotBusyError} it has clones of format 1
    * @throws {InvalidArgumentError} it is not protected
+   * @throws {ReadOnlyImageError}
    *
    * @implements rbd_snap_unprotect
    */
@@ -111,6 +120,7 @@ export class Snapshot implements SnapshotReference {
    *
    * @throws {SnapshotNotFoundError}
    * @throws {SnapshotExistsError} there is one of the new name
+   * @throws {ReadOnlyImageError}
    *
    * @implements rbd_snap_rename
    */
@@ -121,30 +131,39 @@ export class Snapshot implements SnapshotReference {
   }
 
   /**
-   * Makes the image what it was at the snapshot. Progress is in objects.
+   * Makes the image what it was at the snapshot, its size included. Progress is in objects. Abort stops it at the next
+   * object: some of the image is then as it was at the snapshot, and the rest is not.
    *
    * @throws {SnapshotNotFoundError}
+   * @throws {ReadOnlyImageError}
    *
    * @implements rbd_snap_rollback_with_progress
    */
   async rollback(options: ProgressOptions = {}): Promise<void> {
-    await call(this.#resource, options, (token, onProgress) =>
-      native.snapshotRollback(this.image.handle, this.name, onProgress, token),
-    )
+    try {
+      await call(this.#resource, options, (token, onProgress) =>
+        native.snapshotRollback(this.image.handle, this.name, onProgress, token),
+      )
+    } finally {
+      this.image.forgetSize()
+    }
   }
 
   /**
-   * Removes the snapshot. Progress, where there are clones to flatten, is in objects.
+   * Removes the snapshot. One that clones of format 2 hang on goes to the trash until they are gone. Progress is in
+   * clones that are flattened. Abort ends the waiting only.
    *
    * @throws {SnapshotNotFoundError}
    * @throws {SnapshotBusyError} it is protected, and not forced
+   * @throws {ReadOnlyImageError}
    *
    * @implements rbd_snap_remove2
    */
   async remove(options: RemoveSnapshotOptions = {}): Promise<void> {
     checkOptions(options, ['force'])
-    const flags = checkBoolean('force', options.force ?? false) ? unprotectFlag + flattenFlag : 0
-    await call(this.#resource, options, (token, onProgress) =>
+    const { force = false, ...callOptions } = options
+    const flags = checkBoolean('force', force) ? unprotectFlag + flattenFlag : 0
+    await call(this.#resource, callOptions, (token, onProgress) =>
       native.snapshotRemove(this.image.handle, this.name, flags, onProgress, token),
     )
   }

@@ -1,6 +1,6 @@
 import { type CallOptions, call, type ProgressOptions } from '../call.js'
 import { checkBoolean, checkInteger, checkKey, checkName, checkOptions, wrongType } from '../check.js'
-import type { Resource } from '../errors.js'
+import { ImageDeferredError, PermissionError, type Resource } from '../errors.js'
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 
@@ -33,22 +33,28 @@ export class Trash {
   /**
    * Moves an image to the trash, from where it can be restored. One that clones hang on can be moved.
    *
-   * @param options.delay - For how many seconds it is kept from being removed. Default: 0.
+   * @param options.delay - For how many seconds it is kept from being removed: until the year 2106 at the longest.
+   *   Default: 0.
    * @throws {ImageNotFoundError}
-   * @throws {ImageBusyError} it is open somewhere
+   * @throws {ImageBusyError} somebody keeps its exclusive lock
    *
    * @implements rbd_trash_move
    */
   async move(name: string, options: CallOptions & { delay?: number | undefined } = {}): Promise<void> {
     checkName('name', name)
     checkOptions(options, ['delay'])
-    const delay = checkInteger('delay', options.delay ?? 0, 0, 2 ** 32 - 1)
-    await call(this.#image(name), options, token => native.trashMove(this.#pool.handle, name, delay, token))
+    const { delay = 0, ...callOptions } = options
+    checkInteger('delay', delay, 0, 2 ** 32 - 1)
+    await call(this.#image(name), callOptions, token => native.trashMove(this.#pool.handle, name, delay, token))
   }
 
-  /** @implements rbd_trash_list */
+  /** What is in the trash. @throws {PoolNotFoundError} @implements rbd_trash_list */
   async list(options: CallOptions = {}): Promise<TrashEntry[]> {
-    return call({ kind: 'pool', name: this.#pool.path }, options, token => native.trashList(this.#pool.handle, token))
+    const resource: Resource = { kind: 'pool', name: this.#pool.path }
+    const entries = await call(resource, options, token => native.trashList(this.#pool.handle, token))
+    // librbd finds nothing in a pool that is gone, and says no more.
+    if (entries.length === 0) await this.#pool.cluster.poolName(this.#pool.id, options)
+    return entries
   }
 
   /** @throws {ImageNotFoundError} no such image is in the trash @implements rbd_trash_get */
@@ -69,17 +75,21 @@ export class Trash {
   async restore(id: string, options: CallOptions & { name?: string | undefined } = {}): Promise<void> {
     checkKey('id', id)
     checkOptions(options, ['name'])
+    const { name, ...callOptions } = options
+    if (name !== undefined) checkName('name', name)
     // librbd takes an empty name for the old one.
-    const name = options.name === undefined ? '' : checkName('name', options.name)
-    await call(this.#image(`id ${id}`), options, token => native.trashRestore(this.#pool.handle, id, name, token))
+    await call(this.#image(`id ${id}`), callOptions, token =>
+      native.trashRestore(this.#pool.handle, id, name ?? '', token),
+    )
   }
 
   /**
-   * Removes an image from the trash, with its data. Progress is in objects.
+   * Removes an image from the trash, with its data. Progress is in objects. Abort stops it at the next object: the image
+   * is then still in the trash, and some of its data is gone.
    *
    * @param options.force - Even if it is deferred. Default: false.
    * @throws {ImageNotFoundError} no such image is in the trash
-   * @throws {PermissionError} it is deferred, and not forced
+   * @throws {ImageDeferredError} it is deferred, and not forced
    * @throws {ImageHasSnapshotsError}
    * @throws {ImageBusyError} it is open somewhere, or being restored
    *
@@ -88,17 +98,35 @@ export class Trash {
   async remove(id: string, options: ProgressOptions & { force?: boolean | undefined } = {}): Promise<void> {
     checkKey('id', id)
     checkOptions(options, ['force'])
-    const force = checkBoolean('force', options.force ?? false)
-    await call(this.#image(`id ${id}`), options, (token, onProgress) =>
-      native.trashRemove(this.#pool.handle, id, force, onProgress, token),
+    const { force = false, ...callOptions } = options
+    checkBoolean('force', force)
+    try {
+      await call(this.#image(`id ${id}`), callOptions, (token, onProgress) =>
+        native.trashRemove(this.#pool.handle, id, force, onProgress, token),
+      )
+    } catch (error) {
+      if (!force && error instanceof PermissionError) throw await this.#deferredError(id, error)
+      throw error
+    }
+  }
+
+  /** librbd says EPERM, as an OSD does to who may not. */
+  async #deferredError(id: string, error: PermissionError): Promise<Error> {
+    const { deferredUntil } = await this.get(id)
+    if (deferredUntil <= new Date()) return error
+    const until = deferredUntil.toISOString()
+    return new ImageDeferredError(
+      `${error.code}: deferred until ${until}, and force is not set, ${error.syscall} '${error.resource}'`,
+      error,
     )
   }
 
   /**
-   * Removes every image whose delay is over. Progress is in images.
+   * Removes every image whose delay is over. Progress is in images. Abort ends the waiting only.
    *
    * @param options.expiredBefore - Those whose delay was over by then. Default: now.
    * @param options.threshold - Instead of the time: until the pool is at most this full, in percent.
+   * @throws {ImageHasSnapshotsError} some have snapshots; the others are removed
    *
    * @implements rbd_trash_purge_with_progress
    */
@@ -106,11 +134,12 @@ export class Trash {
     options: ProgressOptions & { expiredBefore?: Date | undefined; threshold?: number | undefined } = {},
   ): Promise<void> {
     checkOptions(options, ['expiredBefore', 'threshold'])
-    const { expiredBefore = new Date(), threshold } = options
+    const { expiredBefore = new Date(), threshold, ...callOptions } = options
     if (!(expiredBefore instanceof Date)) throw wrongType('expiredBefore', 'a Date', expiredBefore)
-    const seconds = checkInteger('expiredBefore', Math.floor(expiredBefore.getTime() / 1000))
+    // librbd takes 0 for now.
+    const seconds = Math.max(1, checkInteger('expiredBefore', Math.floor(expiredBefore.getTime() / 1000)))
     const percent = threshold === undefined ? -1 : checkInteger('threshold', threshold, 0, 100)
-    await call({ kind: 'pool', name: this.#pool.path }, options, (token, onProgress) =>
+    await call({ kind: 'pool', name: this.#pool.path }, callOptions, (token, onProgress) =>
       native.trashPurge(this.#pool.handle, seconds, percent, onProgress, token),
     )
   }

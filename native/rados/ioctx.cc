@@ -39,12 +39,6 @@ int64_t Id(IoCtx& ioctx) {
     return rados_ioctx_get_id(ioctx);
 }
 
-std::string Name(IoCtx& ioctx) {
-    return String("rados_ioctx_get_pool_name", 128, [&](char* buffer, unsigned size) {
-        return rados_ioctx_get_pool_name(ioctx, buffer, size);
-    });
-}
-
 Object Stat(IoCtx& ioctx) {
     rados_pool_stat_t stat;
     Check("rados_ioctx_pool_stat", rados_ioctx_pool_stat(ioctx, &stat));
@@ -105,7 +99,6 @@ void InitIoCtx(Exports& exports) {
     exports.Blocking<Open>("ioctxOpen");
     exports.Blocking<OpenById>("ioctxOpenById");
     exports.Blocking<Id>("ioctxId");
-    exports.Blocking<Name>("ioctxName");
     exports.Blocking<Stat>("ioctxStat");
     exports.Blocking<EnableApplication>("ioctxEnableApplication");
     exports.Blocking<ListApplications>("ioctxListApplications");

@@ -26,7 +26,8 @@ Object ListLockers(const char* syscall, Call call) {
             cookie += strlen(cookie) + 1;
             address += strlen(address) + 1;
         }
-        return {{"exclusive", exclusive != 0},
+        // Of a lock that is held no more, RADOS tells how it was held last.
+        return {{"exclusive", count > 0 && exclusive != 0},
                 {"tag", count > 0 ? tag.data() : ""},
                 {"lockers", std::move(lockers)}};
     }

@@ -153,7 +153,10 @@ public:
         found->second(op_.get(), step);
     }
 
-    Value ToValue(const AioResult& result) const { return Object{{"version", result.version}}; }
+    Value ToValue(const AioResult& result) const {
+        result.Check();
+        return Object{{"version", result.version}};
+    }
 
 private:
     static void SetOmap(rados_write_op_t op, Step& step) {
@@ -291,9 +294,10 @@ public:
     }
 
     Value ToValue(const AioResult& result) {
+        result.Check();
         Array values;
         for (const auto& each : results_) {
-            Check("rados_aio_read_op_operate", each->result);
+            Check(result.syscall, each->result);
             values.push_back(each->ToValue());
         }
         return Object{{"version", result.version}, {"results", std::move(values)}};

@@ -68,40 +68,57 @@ void Acknowledge(Watch& watch, Opaque notify_id, const Bytes& reply) {
     watch.Acknowledge(notify_id.bits, reply);
 }
 
-// Who answered, with what, and who did not in time.
-Object Notify(IoCtx& ioctx, const char* object, const Bytes& payload, uint64_t timeout_ms) {
-    char* reply = nullptr;
-    size_t reply_size = 0;
-    const int result = rados_notify2(ioctx, object, payload.data.data(),
-                                     static_cast<int>(payload.data.size()), timeout_ms, &reply, &reply_size);
-    const Cleanup free_reply([&] { rados_buffer_free(reply); });
-    // ETIMEDOUT means that some did not answer, and the reply says who.
-    if (result != -ETIMEDOUT || reply_size == 0) Check("rados_notify2", result);
-    notify_ack_t* acks = nullptr;
-    notify_timeout_t* timeouts = nullptr;
-    size_t ack_count = 0, timeout_count = 0;
-    Check("rados_decode_notify_response",
-          rados_decode_notify_response(reply, reply_size, &acks, &ack_count, &timeouts, &timeout_count));
-    const Cleanup free_decoded([&] { rados_free_notify_response(acks, ack_count, timeouts); });
-    Array answered, silent;
-    for (size_t i = 0; i < ack_count; i++) {
-        answered.push_back(Object{{"client", Opaque{acks[i].notifier_id}},
-                                  {"cookie", Opaque{acks[i].cookie}},
-                                  {"payload", Bytes{std::string(acks[i].payload, acks[i].payload_len)}}});
+// What the watchers reply to a notify.
+class NotifyReply {
+public:
+    ~NotifyReply() { rados_buffer_free(data); }
+
+    Value ToValue(const AioResult& result) const {
+        // ETIMEDOUT means that some did not answer, and the reply says who.
+        if (result.value != -ETIMEDOUT || size == 0) result.Check();
+        notify_ack_t* acks = nullptr;
+        notify_timeout_t* timeouts = nullptr;
+        size_t ack_count = 0, timeout_count = 0;
+        Check("rados_decode_notify_response",
+              rados_decode_notify_response(data, size, &acks, &ack_count, &timeouts, &timeout_count));
+        const Cleanup free_decoded([&] { rados_free_notify_response(acks, ack_count, timeouts); });
+        Array answered, silent;
+        for (size_t i = 0; i < ack_count; i++) {
+            answered.push_back(Object{{"client", Opaque{acks[i].notifier_id}},
+                                      {"cookie", Opaque{acks[i].cookie}},
+                                      {"payload", Bytes{std::string(acks[i].payload, acks[i].payload_len)}}});
+        }
+        for (size_t i = 0; i < timeout_count; i++) {
+            silent.push_back(
+                Object{{"client", Opaque{timeouts[i].notifier_id}}, {"cookie", Opaque{timeouts[i].cookie}}});
+        }
+        return Object{{"acks", std::move(answered)}, {"timeouts", std::move(silent)}};
     }
-    for (size_t i = 0; i < timeout_count; i++) {
-        silent.push_back(
-            Object{{"client", Opaque{timeouts[i].notifier_id}}, {"cookie", Opaque{timeouts[i].cookie}}});
-    }
-    return {{"acks", std::move(answered)}, {"timeouts", std::move(silent)}};
+
+    char* data = nullptr;
+    size_t size = 0;
+};
+
+// Not on a worker: were all of them to wait for replies, those of this process could not be sent.
+int Notify(RadosCompletion completion, IoCtx& ioctx, const char* object, const Bytes& payload,
+           uint64_t timeout_ms, NotifyReply* reply) {
+    return rados_aio_notify(ioctx, object, completion, payload.data.data(),
+                            static_cast<int>(payload.data.size()), timeout_ms, &reply->data, &reply->size);
 }
 
 }  // namespace
 
+template <>
+struct Parameter<NotifyReply*> {
+    using Stored = std::unique_ptr<NotifyReply>;
+    static Stored Take(Arguments&) { return std::make_unique<NotifyReply>(); }
+    static NotifyReply* Pass(const Stored& stored) { return stored.get(); }
+};
+
 void InitWatch(Exports& exports) {
     exports.Blocking<StartWatch>("watchStart");
     exports.Blocking<Acknowledge>("watchAcknowledge");
-    exports.Blocking<Notify>("objectNotify");
+    exports.Aio<Notify>("objectNotify", "rados_aio_notify");
 }
 
 }  // namespace cephkit

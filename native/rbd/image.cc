@@ -11,7 +11,8 @@ class Opening {
 public:
     explicit Opening(std::shared_ptr<Handle> ioctx) : ioctx_(std::move(ioctx)) {}
     rbd_image_t* image() { return &image_; }
-    Value ToValue(const AioResult&) {
+    Value ToValue(const AioResult& result) {
+        result.Check();
         return std::shared_ptr<Handle>(std::make_shared<Image>(ioctx_, image_));
     }
 

@@ -7,8 +7,8 @@ int Read(RbdCompletion completion, Image& image, uint64_t offset, const PinnedBu
     return rbd_aio_read2(image, offset, buffer.size(), buffer.data(), completion, 0);
 }
 
-int Write(RbdCompletion completion, Image& image, uint64_t offset, const PinnedBuffer& buffer) {
-    return rbd_aio_write2(image, offset, buffer.size(), buffer.data(), completion, 0);
+int Write(RbdCompletion completion, Image& image, uint64_t offset, const PinnedData& data) {
+    return rbd_aio_write2(image, offset, data.size(), data.data(), completion, 0);
 }
 
 int Discard(RbdCompletion completion, Image& image, uint64_t offset, uint64_t length) {

@@ -12,6 +12,8 @@
 #include <rados/librados.h>
 #include <rbd/librbd.h>
 
+#include <optional>
+#include <system_error>
 #include <tuple>
 
 #include "runtime/parameter.h"
@@ -70,7 +72,12 @@ public:
         Arguments arguments(info);
         auto* operation = new BlockingCall(arguments);
         const auto promise = operation->promise();
-        operation->environment().workers().Submit(operation);
+        try {
+            operation->environment().workers().Submit(operation);
+        } catch (const std::system_error& error) {
+            operation->outcome_ = Failure{"pthread_create", error.code().value(), ""};
+            operation->Finish();
+        }
         return promise;
     }
 
@@ -106,8 +113,11 @@ private:
 
 // What an asynchronous call left in its completion.
 struct AioResult {
+    const char* syscall = nullptr;
     int64_t value = 0;
     uint64_t version = 0;  // of the object; RADOS only
+
+    int64_t Check() const { return cephkit::Check(syscall, value); }
 };
 
 // Ceph's two kinds of completion, whose C types are the same void*. On creation they get an Aio to finish.
@@ -118,7 +128,9 @@ struct RbdCompletion {
     static int Create(void* aio, rbd_callback_t callback, rbd_completion_t* completion) {
         return rbd_aio_create_completion(aio, callback, completion);
     }
-    static AioResult Result(rbd_completion_t completion) { return {rbd_aio_get_return_value(completion)}; }
+    static void GetResult(rbd_completion_t completion, AioResult& result) {
+        result.value = rbd_aio_get_return_value(completion);
+    }
     static void Release(rbd_completion_t completion) { rbd_aio_release(completion); }
 };
 
@@ -129,21 +141,19 @@ struct RadosCompletion {
     static int Create(void* aio, rados_callback_t callback, rados_completion_t* completion) {
         return rados_aio_create_completion2(aio, callback, completion);
     }
-    static AioResult Result(rados_completion_t completion) {
-        return {rados_aio_get_return_value(completion), rados_aio_get_version(completion)};
+    static void GetResult(rados_completion_t completion, AioResult& result) {
+        result.value = rados_aio_get_return_value(completion);
+        result.version = rados_aio_get_version(completion);
     }
     static void Release(rados_completion_t completion) { rados_aio_release(completion); }
 };
 
-// The call answers what its result parameter makes of this, if it has one, and else the bare value.
+// A parameter with a ToValue() decides what the call answers, or throws; it also sees failures, for some
+// leave a result all the same. Without one the call answers the return value.
+template <typename T, typename = void>
+struct DecidesResult : std::false_type {};
 template <typename T>
-auto ToValue(T& stored, const AioResult& result, int) -> decltype(stored->ToValue(result)) {
-    return stored->ToValue(result);
-}
-template <typename T>
-Value ToValue(T&, const AioResult&, long) {
-    return Value();
-}
+struct DecidesResult<T, std::void_t<decltype(std::declval<T&>()->ToValue(AioResult{}))>> : std::true_type {};
 
 template <auto start>
 class AioCall;
@@ -157,7 +167,7 @@ public:
         Arguments arguments(info);
         auto* operation = new AioCall(arguments);
         const auto promise = operation->promise();
-        operation->syscall_ = static_cast<const char*>(info.Data());
+        operation->result_.syscall = static_cast<const char*>(info.Data());
         operation->Start();
         return promise;
     }
@@ -174,34 +184,37 @@ private:
             if (result >= 0) return;
             Completion::Release(completion);
         }
-        result_ = {result};
+        result_.value = result;
         this->Finish();
     }
 
     // [librbd, librados] May only queue.
     static void OnComplete(void* completion, void* operation) {
         auto* self = static_cast<AioCall*>(operation);
-        self->result_ = Completion::Result(completion);
+        Completion::GetResult(completion, self->result_);
         Completion::Release(completion);
         self->Finish();
     }
 
     typename Operation::Outcome TakeOutcome() override {
-        if (result_.value < 0) return Failure{syscall_, static_cast<int>(-result_.value), ""};
-        Value value;
         try {
-            std::apply(
-                [&](auto&... each) {
-                    ((value = value.undefined() ? ToValue(each, result_, 0) : std::move(value)), ...);
-                },
-                this->stored_);
+            return ToValue();
         } catch (Failure& failure) {
             return std::move(failure);
         }
-        return value.undefined() ? Value(result_.value) : value;
     }
 
-    const char* syscall_ = nullptr;
+    Value ToValue() {
+        std::optional<Value> value;
+        std::apply([&](auto&... each) { (Decide(each, value), ...); }, this->stored_);
+        return value ? *std::move(value) : Value(result_.Check());
+    }
+
+    template <typename T>
+    void Decide(T& stored, std::optional<Value>& value) {
+        if constexpr (DecidesResult<T>::value) value = stored->ToValue(result_);
+    }
+
     AioResult result_;
 };
 

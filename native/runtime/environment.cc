@@ -1,5 +1,8 @@
 #include "runtime/environment.h"
 
+#include <stdlib.h>
+#include <unistd.h>
+
 #include <vector>
 
 #include "runtime/handle.h"
@@ -13,16 +16,13 @@ constexpr size_t max_workers = 64;
 // How long the end of an environment waits for calls on a cluster that does not answer.
 constexpr std::chrono::seconds end_limit(5);
 
-// For a buffer in use there is no limit but the connection's time-outs; this only bounds one wait.
-constexpr std::chrono::hours pinned_limit(1);
-
 }  // namespace
 
 void Environment::Create(Napi::Env env) {
     auto* environment = new std::shared_ptr<Environment>(std::make_shared<Environment>(env));
     env.SetInstanceData(environment);
     // Registered after the inbox, so it runs before the inbox's wake-up is torn down.
-    env.AddCleanupHook([environment] { (*environment)->End(); });
+    env.AddCleanupHook([environment] { (*environment)->End(false); });
 }
 
 std::shared_ptr<Environment> Environment::Of(Napi::Env env) {
@@ -50,7 +50,8 @@ void Environment::OperationEnded() {
     Unhold();
 }
 
-void Environment::End() {
+void Environment::End(bool process_exits) {
+    if (ending_) return;
     ending_ = true;
     inbox_.Silence();
     for (Job* job : workers_->TakeQueued())
@@ -59,18 +60,17 @@ void Environment::End() {
     for (const auto& root : roots)
         root->Close(nullptr);
 
-    const auto deadline = std::chrono::steady_clock::now() + end_limit;
+    auto deadline = std::chrono::steady_clock::now() + end_limit;
     while (operations_ > 0) {
-        // A buffer must outlive the read that fills it, so past the limit only those are waited for. They end
-        // with the connection's time-outs.
-        const auto limit = pinned_buffers_ > 0 ? std::chrono::steady_clock::now() + pinned_limit : deadline;
-        Delivery* delivery = inbox_.Wait(limit);
-        if (delivery != nullptr) {
+        if (Delivery* delivery = inbox_.Wait(deadline)) {
             delivery->Discard();
-        } else if (pinned_buffers_ == 0) {
+        } else if (pinned_buffers_ > 0 && !process_exits) {
+            deadline += end_limit;
+        } else {
             break;
         }
     }
+    if (operations_ > 0 && process_exits) on_exit([](int status, void*) { _exit(status); }, nullptr);
     inbox_.Close();
     workers_->Stop();
 }

@@ -36,14 +36,20 @@ public:
     void OperationStarted();
     void OperationEnded();
 
-    // Buffers of JavaScript that librbd or librados may write to at any moment.
+    // Buffers of JavaScript that librbd may write to at any moment. They go with a worker thread, so its end
+    // waits for them without a limit; the connection's time-outs end that.
     void BufferPinned() { pinned_buffers_++; }
     void BufferUnpinned() { pinned_buffers_--; }
 
-private:
-    // Closes what is open and waits for what is running. No JavaScript runs any more.
-    void End();
+    // Closes what is open and waits for what is running; no promise settles any more. Called when JavaScript
+    // says that the process exits, for then Node runs no cleanup hooks, and by the cleanup hook at the end of
+    // a worker thread.
+    //
+    // A cluster that hangs is waited for a while only, and what still runs then is abandoned: in a process
+    // that exits, which then skips its destructors, for they would take librados apart under its threads.
+    void End(bool process_exits);
 
+private:
     Napi::Env env_;
     Inbox inbox_;
     std::shared_ptr<Workers> workers_;

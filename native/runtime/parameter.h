@@ -23,7 +23,10 @@ namespace cephkit {
 class Arguments {
 public:
     explicit Arguments(const Napi::CallbackInfo& info)
-        : info_(info), token_(info.Length() > 0 ? AbortToken::FromJs(info[info.Length() - 1]) : nullptr) {}
+        : info_(info), token_(info.Length() > 0 ? AbortToken::FromJs(info[info.Length() - 1]) : nullptr) {
+        if (Environment::Of(env())->ending())
+            throw ToJs(env(), Failure{"exit", EBADF, "the process is ending"});
+    }
 
     Napi::Env env() const { return info_.Env(); }
     Napi::Value First() const { return info_[0]; }
@@ -164,12 +167,47 @@ struct Parameter<const StringMap&> : PlainParameter<StringMap> {
     }
 };
 
-// A Buffer, TypedArray or DataView whose memory Ceph reads or writes in place. Referenced until the operation
+// The memory of a Buffer, TypedArray or DataView, for librbd to read in place. Referenced until the operation
 // has settled.
-class PinnedBuffer {
+class PinnedData {
 public:
-    PinnedBuffer(Napi::Env env, Napi::Object view, char* data, size_t size)
-        : environment_(Environment::Of(env)), view_(Napi::Persistent(view)), data_(data), size_(size) {
+    // An empty buffer may have no memory, and librbd takes NULL for a bug.
+    PinnedData(Napi::Object view, char* data, size_t size)
+        : view_(Napi::Persistent(view)), data_(data == nullptr ? &nothing_ : data), size_(size) {}
+
+    char* data() const { return data_; }
+    size_t size() const { return size_; }
+
+    static PinnedData Take(Arguments& arguments) {
+        const auto value = arguments.Next();
+        if (value.IsDataView()) {
+            auto view = value.As<Napi::DataView>();
+            return {view, static_cast<char*>(view.Data()), view.ByteLength()};
+        }
+        if (!value.IsTypedArray()) throw arguments.Expected("a Buffer, TypedArray or DataView");
+        auto view = value.As<Napi::TypedArray>();
+        auto* start = static_cast<char*>(view.ArrayBuffer().Data());
+        return {view, start + view.ByteOffset(), view.ByteLength()};
+    }
+
+private:
+    static inline char nothing_ = '\0';
+
+    Napi::ObjectReference view_;
+    char* data_;
+    size_t size_;
+};
+
+template <>
+struct Parameter<const PinnedData&> : PlainParameter<PinnedData> {
+    static PinnedData Take(Arguments& arguments) { return PinnedData::Take(arguments); }
+};
+
+// The same, for librbd to write to.
+class PinnedBuffer : public PinnedData {
+public:
+    PinnedBuffer(Napi::Env env, PinnedData&& data)
+        : PinnedData(std::move(data)), environment_(Environment::Of(env)) {
         environment_->BufferPinned();
     }
     PinnedBuffer(PinnedBuffer&& other) = default;
@@ -177,29 +215,13 @@ public:
         if (environment_ != nullptr) environment_->BufferUnpinned();
     }
 
-    char* data() const { return data_; }
-    size_t size() const { return size_; }
-
 private:
-    std::shared_ptr<Environment> environment_;
-    Napi::ObjectReference view_;
-    char* data_;
-    size_t size_;
+    std::shared_ptr<Environment> environment_;  // none once moved from
 };
 
 template <>
 struct Parameter<const PinnedBuffer&> : PlainParameter<PinnedBuffer> {
-    static PinnedBuffer Take(Arguments& arguments) {
-        const auto value = arguments.Next();
-        if (value.IsDataView()) {
-            auto view = value.As<Napi::DataView>();
-            return {arguments.env(), view, static_cast<char*>(view.Data()), view.ByteLength()};
-        }
-        if (!value.IsTypedArray()) throw arguments.Expected("a Buffer, TypedArray or DataView");
-        auto view = value.As<Napi::TypedArray>();
-        auto* start = static_cast<char*>(view.ArrayBuffer().Data());
-        return {arguments.env(), view, start + view.ByteOffset(), view.ByteLength()};
-    }
+    static PinnedBuffer Take(Arguments& arguments) { return {arguments.env(), PinnedData::Take(arguments)}; }
 };
 
 // The bytes of a Buffer, copied: for arguments that are small, or that Ceph copies anyway.

@@ -1,0 +1,98 @@
+/** An OSD that hangs: the process goes on, and so do the calls once it is back. On a stack of its own. */
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import { Cluster, GiB, type Image, MiB, type Pool } from '../../lib/index.js'
+import { startStack, stopStack } from '../../src/dev/stack.js'
+
+interface Hanging {
+  pool: Pool
+  cephConf: string
+  osdPid: number
+  stop(): void
+  cont(): void
+}
+
+async function stackThatHangs(t: Test, timeout?: number): Promise<Hanging> {
+  const dir = await mkdtemp(join(tmpdir(), 'cephkit-stopped-osd-'))
+  t.teardown(() => stopStack(dir))
+  const stack = await startStack({ dir })
+  const osd = Number(stack.pids['osd.0'])
+  const cluster = await Cluster.connect({ configFile: stack.cephConf, timeout })
+  t.teardown(() => cluster.close())
+  const cont = () => process.kill(osd, 'SIGCONT')
+  t.teardown(cont)
+  const pool = await cluster.openPool('rbd')
+  return { pool, cephConf: stack.cephConf, osdPid: osd, stop: () => process.kill(osd, 'SIGSTOP'), cont }
+}
+
+function waitingCall(pool: Pool, disk: Image, i: number): Promise<unknown> {
+  if (i % 2) return pool.createImage(`made-${i}`, { size: MiB })
+  return i % 4 ? disk.read(i * MiB, 4096) : disk.write(i * MiB, Buffer.alloc(4096))
+}
+
+/** Milliseconds that it takes to read a small file a thousand times, by way of libuv's pool; the best of five. */
+async function readFiles(path: string): Promise<number> {
+  let best = Infinity
+  for (let round = 0; round < 5; round++) {
+    const started = performance.now()
+    for (let i = 0; i < 1000; i++) await readFile(path)
+    best = Math.min(best, performance.now() - started)
+  }
+  return best
+}
+
+t.test('200 calls wait for a stopped OSD', async t => {
+  const { pool, stop, cont } = await stackThatHangs(t)
+  await pool.createImage('disk', { size: GiB })
+  const disk = await pool.openImage('disk')
+  const path = join(await mkdtemp(join(tmpdir(), 'cephkit-file-')), 'file')
+  await writeFile(path, Buffer.alloc(4096))
+  const usual = await readFiles(path)
+
+  stop()
+  let settled = 0
+  const calls = Array.from({ length: 200 }, (_, i) => waitingCall(pool, disk, i).finally(() => settled++))
+  const meanwhile = await readFiles(path)
+  // A pool that is taken would not be slower: it would stand still.
+  t.ok(meanwhile < usual * 3, `fs.readFile goes on: ${meanwhile.toFixed(0)} ms a thousand, ${usual.toFixed(0)} before`)
+  t.equal(settled, 0, 'all calls wait')
+
+  cont()
+  const results = await Promise.allSettled(calls)
+  t.equal(results.filter(({ status }) => status === 'rejected').length, 0, 'all calls come back')
+  t.equal((await pool.listImages()).length, 101)
+})
+
+t.test('a call on an OSD that stays away rejects in time', async t => {
+  const { pool, stop } = await stackThatHangs(t, 2000)
+  await pool.object('x').writeFull('x')
+  stop()
+  const started = performance.now()
+  await t.rejects(pool.object('x').read(), { name: 'TimeoutError', code: 'ETIMEDOUT', retryable: true })
+  await t.rejects(pool.createImage('disk', { size: MiB }), { name: 'TimeoutError', resource: 'rbd/disk' })
+  t.ok(performance.now() - started < 8000)
+})
+
+t.test('a process exits at once, or within a few seconds, whatever hangs', async t => {
+  const { pool, cephConf, osdPid, cont } = await stackThatHangs(t)
+  await pool.createImage('disk', { size: GiB })
+  const program = fileURLToPath(new URL('exit-while-hanging.js', import.meta.url))
+  for (const calls of ['no calls', 'reads', 'writes', 'blocking calls']) {
+    const started = performance.now()
+    const child = spawn(process.execPath, [program, calls, String(osdPid)], {
+      env: { ...process.env, CEPH_CONF: cephConf },
+      stdio: ['ignore', 'inherit', 'inherit'],
+      timeout: 20_000,
+      killSignal: 'SIGKILL',
+    })
+    t.strictSame(await once(child, 'exit'), [3, null], `${calls}: no crash, no hang`)
+    t.ok(performance.now() - started < 8000)
+    cont()
+  }
+})

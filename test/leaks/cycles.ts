@@ -1,0 +1,39 @@
+/** A thousand lives of an image leave nothing behind. */
+import t from 'tap'
+import { GiB, type Pool } from '../../lib/index.js'
+import { rbdJson, testPool } from '../cluster.js'
+import { collectGarbage, fileDescriptors, residentMiB, threads, until } from '../process.js'
+
+const cycles = 1000
+const warmUp = 100
+const atOnce = 10
+/** Workers without work end after ten seconds. */
+const idleLimitMs = 15_000
+
+async function cycle(pool: Pool, i: number): Promise<void> {
+  const name = `disk-${i}`
+  await pool.createImage(name, { size: GiB })
+  const image = await pool.openImage(name)
+  await image.write(0, Buffer.alloc(4096, i))
+  await image.close()
+  await pool.removeImage(name)
+}
+
+async function run(pool: Pool, from: number, to: number): Promise<void> {
+  for (let i = from; i < to; i += atOnce) {
+    await Promise.all(Array.from({ length: atOnce }, (_, n) => cycle(pool, i + n)))
+  }
+  collectGarbage()
+}
+
+t.test('a thousand images are made, written to and removed', async t => {
+  const pool = await testPool(t)
+  await run(pool, 0, warmUp)
+  const before = { threads: threads(), fileDescriptors: fileDescriptors(), residentMiB: residentMiB() }
+  await run(pool, warmUp, cycles)
+  t.ok(await until(() => threads() <= before.threads, idleLimitMs), `${before.threads} threads, then ${threads()}`)
+  t.equal(fileDescriptors(), before.fileDescriptors)
+  const grown = residentMiB() - before.residentMiB
+  t.ok(grown < 8, `resident memory grew by ${grown.toFixed(1)} MiB`)
+  t.strictSame(await rbdJson('ls', pool.path), [])
+})

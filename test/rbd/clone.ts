@@ -1,0 +1,141 @@
+import t, { type Test } from 'tap'
+import { type Image, KiB, MiB, type Pool } from '../../lib/index.js'
+import { rbdJson, run, testPool } from '../cluster.js'
+import { fails } from '../failures.js'
+import { python } from '../python.js'
+
+/** An image with a protected snapshot `base`, made by rbd and python-rbd. */
+async function golden(t: Test): Promise<[Pool, Image]> {
+  const pool = await testPool(t)
+  await run('rbd', 'create', '--size', '8M', '--object-size', '1M', `${pool.path}/golden`)
+  await python(
+    pool,
+    `
+with rbd.Image(ioctx, 'golden') as image:
+    image.write(b'golden', 0)
+    image.create_snap('base')
+    image.protect_snap('base')
+    image.create_snap('unprotected')
+`,
+  )
+  return [pool, await pool.openImage('golden')]
+}
+
+t.test('a clone begins as its parent, and rbd sees both', async t => {
+  const [pool, image] = await golden(t)
+  const base = image.snapshot('base')
+  for (const cloneFormat of [1, 2, undefined] as const) {
+    const name = `clone-${cloneFormat}`
+    await pool.cloneImage(base, name, { cloneFormat })
+    const info = await rbdJson('info', `${pool.path}/${name}`)
+    t.match(info, { size: 8 * MiB, object_size: MiB, parent: { image: 'golden', snapshot: 'base', overlap: 8 * MiB } })
+    t.equal(info.op_features.includes('clone-child'), cloneFormat === 2, `of format ${cloneFormat}`)
+    await using clone = await pool.openImage(name)
+    t.equal((await clone.read(0, 6)).toString(), 'golden')
+    await clone.write(0, Buffer.from('cloned'))
+    t.match(await clone.parent(), {
+      poolId: pool.id,
+      pool: 'rbd',
+      namespace: pool.namespace,
+      id: (await image.stat()).id,
+      name: 'golden',
+      inTrash: false,
+      snapshot: { id: Number, name: 'base' },
+    })
+    t.equal((await clone.stat()).overlap, 8 * MiB)
+  }
+  t.equal((await image.read(0, 6)).toString(), 'golden', 'and the parent stays what it is')
+  t.equal(await image.parent(), null)
+})
+
+t.test('a clone may be laid out in its own way', async t => {
+  const [pool, image] = await golden(t)
+  const base = image.snapshot('base')
+  await pool.cloneImage(base, 'clone', { objectSize: 64 * KiB, stripeUnit: 64 * KiB, features: ['layering'] })
+  t.match(await rbdJson('info', `${pool.path}/clone`), { object_size: 64 * KiB, features: ['layering'] })
+  await pool.cloneImage(base, 'striped', { objectSize: 64 * KiB, stripeUnit: 4 * KiB, stripeCount: 4 })
+  t.match(await rbdJson('info', `${pool.path}/striped`), { stripe_unit: 4 * KiB, stripe_count: 4 })
+  await using striped = await pool.openImage('striped')
+  t.equal((await striped.read(0, 6)).toString(), 'golden')
+})
+
+t.test('a clone may be in another namespace, by names alone', async t => {
+  const [pool] = await golden(t)
+  const other = await testPool(t)
+  const parent = {
+    pool: await other.cluster.openPool('rbd', { namespace: pool.namespace }),
+    imageName: 'golden',
+    name: 'base',
+  }
+  await other.cloneImage(parent, 'clone', { cloneFormat: 2 })
+  t.match((await rbdJson('info', `${other.path}/clone`)).parent, { pool_namespace: pool.namespace, image: 'golden' })
+  const tooOld = { name: 'InvalidArgumentError', code: 'EXDEV', message: /cloneFormat 2/ }
+  await fails(t, { 'in format 2 only': [() => other.cloneImage(parent, 'old', { cloneFormat: 1 }), tooOld] })
+})
+
+t.test('a clone made by rbd is one here', async t => {
+  const [pool, image] = await golden(t)
+  await run('rbd', 'clone', `${image.path}@base`, `${pool.path}/clone`)
+  await using clone = await pool.openImage('clone')
+  t.match(await clone.parent(), { name: 'golden', snapshot: { name: 'base' } })
+  t.equal((await clone.read(0, 6)).toString(), 'golden')
+})
+
+t.test('a clone that cannot be made', async t => {
+  const [pool, image] = await golden(t)
+  const base = image.snapshot('base')
+  const nowhere = await pool.cluster.openPool('rbd', { namespace: 'no-such-namespace' })
+  const missing = { name: 'ImageNotFoundError', code: 'ENOENT', syscall: 'rbd_clone3' }
+  const invalid = { name: 'InvalidArgumentError', code: 'EINVAL', syscall: 'rbd_clone3' }
+  await fails(t, {
+    'no such parent': [() => pool.cloneImage({ imageName: 'no', name: 'base' }, 'clone'), missing],
+    'no such snapshot': [() => pool.cloneImage(image.snapshot('no'), 'clone'), missing],
+    'no such namespace': [() => nowhere.cloneImage(base, 'clone', { cloneFormat: 2 }), missing],
+    'no such data pool': [() => pool.cloneImage(base, 'clone', { dataPool: 'no-such-pool' }), missing],
+    'an unprotected snapshot': [
+      () => pool.cloneImage(image.snapshot('unprotected'), 'clone', { cloneFormat: 1 }),
+      { ...invalid, message: /not protected/ },
+    ],
+    'objects smaller than the stripe unit': [() => pool.cloneImage(base, 'clone', { objectSize: 4 * KiB }), invalid],
+    'without layering': [
+      () => pool.cloneImage(base, 'clone', { features: [] }),
+      { name: 'NotSupportedError', code: 'ENOSYS', message: /layering/ },
+    ],
+    'the name is taken': [
+      () => pool.cloneImage(base, 'golden'),
+      { name: 'ImageExistsError', code: 'EEXIST', resource: `${pool.path}/golden` },
+    ],
+  })
+  t.same(await rbdJson('ls', pool.path), ['golden'])
+  await t.resolves(
+    pool.cloneImage(image.snapshot('unprotected'), 'clone', { cloneFormat: 2 }),
+    'format 2 needs no protection',
+  )
+})
+
+t.test('children and descendants are told', async t => {
+  const [pool, golden_] = await golden(t)
+  await pool.cloneImage(golden_.snapshot('base'), 'child', { cloneFormat: 2 })
+  await pool.cloneImage(golden_.snapshot('unprotected'), 'other child', { cloneFormat: 2 })
+  await using child = await pool.openImage('child')
+  await pool.cloneImage(await child.createSnapshot('one'), 'grandchild', { cloneFormat: 2 })
+  await child.close()
+  await pool.trash.move('other child')
+
+  const names = (images: { name: string }[]) => images.map(({ name }) => name).sort()
+  t.same(names(await golden_.children()), ['child', 'other child'])
+  t.match(
+    (await golden_.children()).find(({ name }) => name === 'other child'),
+    { inTrash: true, pool: 'rbd' },
+  )
+  t.same(names(await golden_.descendants()), ['child', 'grandchild', 'other child'])
+  await using at = await pool.openImage('golden', { snapshot: 'base' })
+  t.same(names(await at.children()), ['child'], 'of the snapshot an image is opened at')
+  t.same(
+    (await rbdJson('children', `${golden_.path}@base`)).map(({ image }: { image: string }) => image),
+    ['child'],
+  )
+  await using leaf = await pool.openImage('grandchild')
+  t.same(await leaf.children(), [])
+  t.same(await leaf.descendants(), [])
+})

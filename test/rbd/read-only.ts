@@ -1,0 +1,42 @@
+/** An image that is opened read-only, or at a snapshot, is not changed by any method. */
+import t from 'tap'
+import { type Image, MiB } from '../../lib/index.js'
+import { testPool } from '../cluster.js'
+
+const changes: Record<string, (image: Image) => Promise<unknown>> = {
+  resize: image => image.resize(2 * MiB),
+  shrink: image => image.resize(1, { allowShrink: true }),
+  write: image => image.write(0, Buffer.from('x')),
+  discard: image => image.discard(0, 4096),
+  flatten: image => image.flatten(),
+  sparsify: image => image.sparsify(),
+  rebuildObjectMap: image => image.rebuildObjectMap(),
+  enableFeatures: image => image.enableFeatures(['journaling']),
+  disableFeatures: image => image.disableFeatures(['object-map']),
+  createSnapshot: image => image.createSnapshot('new'),
+  setSnapshotLimit: image => image.setSnapshotLimit(5),
+  protect: image => image.snapshot('one').protect(),
+  unprotect: image => image.snapshot('protected').unprotect(),
+  rename: image => image.snapshot('one').rename('two'),
+  rollback: image => image.snapshot('one').rollback(),
+  remove: image => image.snapshot('one').remove(),
+  'metadata.set': image => image.metadata.set('key', 'value'),
+  'metadata.remove': image => image.metadata.remove('key'),
+  'config.set': image => image.config.set('rbd_cache', 'false'),
+  'config.setQos': image => image.config.setQos({ iops: { limit: 1 } }),
+}
+
+t.test('an image opened', async t => {
+  const pool = await testPool(t)
+  await pool.createImage('disk', { size: MiB })
+  await using image = await pool.openImage('disk')
+  await image.createSnapshot('one')
+  await image.createSnapshot('protected', { protect: true })
+  for (const options of [{ readOnly: true }, { snapshot: 'one' }]) {
+    await using reader = await pool.openImage('disk', options)
+    for (const [name, change] of Object.entries(changes)) {
+      const readOnly = { name: 'ReadOnlyImageError', code: 'EROFS', retryable: false }
+      await t.rejects(change(reader), readOnly, `${JSON.stringify(options)} refuses ${name}`)
+    }
+  }
+})
