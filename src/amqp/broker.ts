@@ -1,0 +1,92 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Config } from '../config.js'
+import { messageOf } from '../errors.js'
+import type { JobRunner } from '../jobs/runner.js'
+import { brokerAddress, type Logger } from '../log.js'
+import type { Outgoing } from './publisher.js'
+import { Session } from './session.js'
+
+interface Surroundings {
+  config: Config
+  runner: JobRunner
+  log: Logger
+  /** Called when jobs can come: at first, and after each loss of the broker. */
+  onConnected: () => void
+}
+
+/** The longest pause before the broker is tried again, in milliseconds, unless the first is longer. */
+const longestDelayMs = 60_000
+
+/**
+ * Keeps a session with the broker: when it ends, or cannot be opened, another is tried after a pause that grows with each
+ * failure. The pauses are spread, so that the agents that have lost one broker do not all come back at once.
+ */
+export class Broker {
+  readonly #surroundings: Surroundings
+  readonly #stopping = new AbortController()
+  #session: Session | undefined
+  #loop: Promise<void> | undefined
+
+  constructor(surroundings: Surroundings) {
+    this.#surroundings = surroundings
+  }
+
+  /** Resolves when jobs can come, however long the broker is away; or when it is closed before that. */
+  start(): Promise<void> {
+    return new Promise(resolve => {
+      this.#loop = this.#stayConnected(resolve).finally(resolve)
+    })
+  }
+
+  async #stayConnected(onFirst: () => void): Promise<void> {
+    const { config, log, onConnected } = this.#surroundings
+    const address = brokerAddress(config.broker.url)
+    for (let failures = 0; !this.#stopping.signal.aborted; failures++) {
+      try {
+        await using session = await Session.open(this.#surroundings)
+        this.#session = session
+        failures = 0
+        log.info({ broker: address, queue: config.broker.taskQueue }, 'connected to the broker')
+        onFirst()
+        onConnected()
+        const reason = await Promise.race([session.ended, aborted(this.#stopping.signal)])
+        if (reason) log.warn({ broker: address, reason: reason.message }, 'lost the broker')
+      } catch (error) {
+        log.warn({ broker: address, reason: messageOf(error) }, 'no connection to the broker')
+      }
+      this.#session = undefined
+      await this.#pause(failures)
+    }
+  }
+
+  async #pause(failures: number): Promise<void> {
+    const { reconnectDelayMs } = this.#surroundings.config.broker
+    const longest = Math.max(longestDelayMs, reconnectDelayMs)
+    const full = Math.min(reconnectDelayMs * 2 ** failures, longest)
+    const { signal } = this.#stopping
+    await delay(full * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {})
+  }
+
+  /** Rejects when there is no broker, or it does not take the message: nothing is sent later. */
+  async publish(message: Outgoing): Promise<void> {
+    if (!this.#session) throw new Error('not connected to the broker')
+    await this.#session.publish(message)
+  }
+
+  /** Takes no further messages. Resolves when those in hand are answered, or belong to no session any more. */
+  async drain(): Promise<void> {
+    await this.#session?.drain()
+  }
+
+  async close(): Promise<void> {
+    this.#stopping.abort()
+    await this.#loop
+  }
+}
+
+function aborted(signal: AbortSignal): Promise<undefined> {
+  return new Promise(resolve => {
+    if (signal.aborted) resolve(undefined)
+    else signal.addEventListener('abort', () => resolve(undefined), { once: true })
+  })
+}

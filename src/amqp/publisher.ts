@@ -1,0 +1,51 @@
+import { randomUUID } from 'node:crypto'
+import type { ConfirmChannel, Message, Options } from 'amqplib'
+
+export interface Outgoing {
+  exchange: string
+  routingKey: string
+  content: Buffer
+  options: Options.Publish
+}
+
+/** The broker has no queue for the message. */
+export class UnroutableError extends Error {
+  constructor({ exchange, routingKey }: Outgoing) {
+    super(`no queue is bound to exchange ${exchange} for ${routingKey}`)
+    this.name = 'UnroutableError'
+  }
+}
+
+/** Publishes on a channel of its own, where each message is confirmed by the broker. */
+export class Publisher {
+  readonly #channel: ConfirmChannel
+  /** Of messages that came back. The broker returns one before it confirms it. */
+  readonly #returned = new Set<string>()
+
+  constructor(channel: ConfirmChannel) {
+    this.#channel = channel
+    channel.on('return', (message: Message) => this.#returned.add(message.properties.messageId))
+  }
+
+  /**
+   * Resolves when the broker has taken the message over.
+   *
+   * @throws {UnroutableError} the message is `mandatory`, and has nowhere to go
+   */
+  publish(message: Outgoing): Promise<void> {
+    const messageId = randomUUID()
+    const { exchange, routingKey, content, options } = message
+    return new Promise((resolve, reject) => {
+      this.#channel.publish(exchange, routingKey, content, { ...options, messageId }, (error: Error | null) => {
+        const returned = this.#returned.delete(messageId)
+        if (error) reject(error)
+        else if (returned) reject(new UnroutableError(message))
+        else resolve()
+      })
+    })
+  }
+}
+
+export function json(message: object): Buffer {
+  return Buffer.from(JSON.stringify(message))
+}

@@ -1,0 +1,192 @@
+/** The environment, as one frozen object. What is wrong with it is said once, at start, all of it. */
+import { z } from 'zod'
+
+export interface Config {
+  /** Who this agent is: in bindings, results, heartbeats and stamps. */
+  agentId: string
+  /** What the connection is called on the broker. */
+  serviceName: string
+  broker: {
+    /** May hold a password. */
+    url: string
+    jobsExchange: string
+    resultsExchange: string
+    telemetryExchange: string
+    deadLetterExchange: string
+    taskQueue: string
+    inventoryRoutingKey: string
+    /** Jobs in hand at once. */
+    prefetch: number
+    reconnectDelayMs: number
+  }
+  ceph: {
+    /** What is undefined is as Ceph's own programs have it. */
+    configFile: string | undefined
+    user: string | undefined
+    keyring: string | undefined
+    volumePool: string
+    catalogPool: string
+  }
+  inventoryIntervalMs: number
+  heartbeatIntervalMs: number
+  /** How long a create may take to become ready. */
+  createTimeoutMs: number
+  log: LogSettings
+}
+
+export interface LogSettings {
+  enabled: boolean
+  level: (typeof logLevels)[number]
+  /** One JSON object a line; else text for people. */
+  json: boolean
+  name: string
+}
+
+/** Settings are missing or wrong. The message names them all, one a line, and shows no secret. */
+export class ConfigError extends Error {
+  readonly problems: readonly string[]
+
+  constructor(problems: readonly string[]) {
+    super(['wrong settings', ...problems].join('\n  '))
+    this.name = 'ConfigError'
+    this.problems = problems
+  }
+}
+
+const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
+
+/** A timer that is to wait longer than this does not wait at all. */
+const longestTimeoutMs = 2 ** 31 - 1
+
+/** AMQP's own limit for the names of exchanges and queues, and for routing keys. */
+const longestName = 255
+
+/** The queue that the control plane declares for an agent. */
+export function agentQueue(agentId: string): string {
+  return `agent.${agentId}.tasks`
+}
+
+const settings = z.object({
+  BROKER_URL: z.string('is not set').refine(isAmqpUrl, 'must be an amqp:// or amqps:// URL'),
+  JOBS_EXCHANGE: name('jobs'),
+  RESULTS_EXCHANGE: name('results'),
+  TASK_QUEUE: z.string().max(longestName, `must be at most ${longestName} characters`).default('openhvx.storage.tasks'),
+  TELEMETRY_EXCHANGE: name('agent.telemetry'),
+  TELEMETRY_ROUTING_KEY: name('inventory.storage.full'),
+  DEAD_LETTER_EXCHANGE: name('jobs.dead'),
+  SERVICE_NAME: name('storage-controller'),
+  // Goes into `heartbeat.<id>` and `agent.<id>.tasks`.
+  STORAGE_CONTROLLER_AGENT_ID: name('storage-controller-1', 200),
+  PREFETCH_COUNT: integer(1, 65_535, 10),
+  CEPH_CONF: z.string().optional(),
+  CEPH_USER: z
+    .string()
+    .refine(user => !user.startsWith('client.'), 'must be without the client. in front')
+    .optional(),
+  CEPH_KEYRING: z.string().optional(),
+  CEPH_DEFAULT_POOL: pool('rbd'),
+  CEPH_CATALOG_POOL: pool('catalog'),
+  INVENTORY_INTERVAL_MS: integer(1, longestTimeoutMs, 300_000),
+  HEARTBEAT_INTERVAL_MS: integer(1, longestTimeoutMs, 60_000),
+  CREATE_READINESS_TIMEOUT_MS: integer(1, longestTimeoutMs, 180_000),
+  BROKER_RECONNECT_DELAY_MS: integer(1, longestTimeoutMs, 5_000),
+  LOG_ENABLED: boolean(true),
+  LOG_LEVEL: z.enum(logLevels, `must be one of ${logLevels.join(', ')}`).default('info'),
+  LOG_JSON: boolean(false),
+  LOG_SERVICE_NAME: z.string().default('storage-controller'),
+})
+
+/** Their wrong values are not shown. */
+const secret = new Set(['BROKER_URL'])
+
+/**
+ * Reads the settings. One that is blank counts as not set, except TASK_QUEUE, where blank has a meaning.
+ *
+ * @throws {ConfigError}
+ */
+export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
+  const given = Object.fromEntries(
+    Object.entries(environment).filter(([variable, value]) => value !== '' || variable === 'TASK_QUEUE'),
+  )
+  const result = settings.safeParse({ ...given, BROKER_URL: given.BROKER_URL ?? given.RMQ_URL })
+  if (!result.success) throw new ConfigError(result.error.issues.map(issue => describeProblem(issue, given)))
+  return deepFreeze(configOf(result.data))
+}
+
+function configOf(values: z.output<typeof settings>): Config {
+  const agentId = values.STORAGE_CONTROLLER_AGENT_ID
+  return {
+    agentId,
+    serviceName: values.SERVICE_NAME,
+    broker: {
+      url: values.BROKER_URL,
+      jobsExchange: values.JOBS_EXCHANGE,
+      resultsExchange: values.RESULTS_EXCHANGE,
+      telemetryExchange: values.TELEMETRY_EXCHANGE,
+      deadLetterExchange: values.DEAD_LETTER_EXCHANGE,
+      taskQueue: values.TASK_QUEUE.trim() === '' ? agentQueue(agentId) : values.TASK_QUEUE,
+      inventoryRoutingKey: values.TELEMETRY_ROUTING_KEY,
+      prefetch: values.PREFETCH_COUNT,
+      reconnectDelayMs: values.BROKER_RECONNECT_DELAY_MS,
+    },
+    ceph: {
+      configFile: values.CEPH_CONF,
+      user: values.CEPH_USER,
+      keyring: values.CEPH_KEYRING,
+      volumePool: values.CEPH_DEFAULT_POOL,
+      catalogPool: values.CEPH_CATALOG_POOL,
+    },
+    inventoryIntervalMs: values.INVENTORY_INTERVAL_MS,
+    heartbeatIntervalMs: values.HEARTBEAT_INTERVAL_MS,
+    createTimeoutMs: values.CREATE_READINESS_TIMEOUT_MS,
+    log: {
+      enabled: values.LOG_ENABLED,
+      level: values.LOG_LEVEL,
+      json: values.LOG_JSON,
+      name: values.LOG_SERVICE_NAME,
+    },
+  }
+}
+
+function name(fallback: string, longest = longestName) {
+  const fits = (text: string) => Buffer.byteLength(text) <= longest
+  return z.string().refine(fits, `must be at most ${longest} bytes`).default(fallback)
+}
+
+function pool(fallback: string) {
+  return z
+    .string()
+    .regex(/^[^/@]+$/, 'must be the name of a pool, without / and @')
+    .default(fallback)
+}
+
+function integer(min: number, max: number, fallback: number) {
+  const inRange = (text: string) => /^\d{1,15}$/.test(text) && Number(text) >= min && Number(text) <= max
+  return z.string().refine(inRange, `must be an integer from ${min} to ${max}`).transform(Number).default(fallback)
+}
+
+function boolean(fallback: boolean) {
+  return z
+    .enum(['1', '0', 'true', 'false'], 'must be 1, 0, true or false')
+    .transform(text => text === '1' || text === 'true')
+    .default(fallback)
+}
+
+function isAmqpUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false
+  const { protocol, hostname } = new URL(text)
+  return (protocol === 'amqp:' || protocol === 'amqps:') && hostname !== ''
+}
+
+function describeProblem({ path, message }: z.core.$ZodIssue, given: Record<string, string | undefined>): string {
+  const variable = String(path[0])
+  const value = given[variable]
+  return value === undefined || secret.has(variable)
+    ? `${variable} ${message}`
+    : `${variable} ${message}; got ${JSON.stringify(value)}`
+}
+
+function deepFreeze<T extends object>(value: T): T {
+  for (const part of Object.values(value)) if (typeof part === 'object' && part !== null) deepFreeze(part)
+  return Object.freeze(value)
+}

@@ -1,0 +1,124 @@
+/** What a failure is called in a result: the one table of the stable words, and what is worth sending again. */
+import {
+  BlocklistedError,
+  BusyError,
+  CephError,
+  ClosedError,
+  ConflictError,
+  ExistsError,
+  ImageBusyError,
+  ImageDeferredError,
+  ImageExistsError,
+  ImageHasSnapshotsError,
+  ImageNotFoundError,
+  InvalidArgumentError,
+  IOError,
+  LockBusyError,
+  NoSpaceError,
+  NotConnectedError,
+  NotFoundError,
+  NotSupportedError,
+  ObjectNotFoundError,
+  PermissionError,
+  PoolNotFoundError,
+  QuotaExceededError,
+  ReadOnlyImageError,
+  ShrinkNotAllowedError,
+  SnapshotBusyError,
+  SnapshotExistsError,
+  SnapshotNotFoundError,
+  TimeoutError,
+} from '../lib/index.js'
+
+/** A job cannot be done, for a reason of the service's own. */
+export class JobError extends Error {
+  readonly code: string
+  /** Whether the same job may succeed later. */
+  readonly retryable: boolean
+
+  constructor(code: string, message: string, options: ErrorOptions & { retryable?: boolean } = {}) {
+    super(message, options)
+    this.name = new.target.name
+    this.code = code
+    this.retryable = options.retryable ?? false
+  }
+}
+
+/** The job says what cannot be done, or says it wrongly. The message names every problem. */
+export class InvalidJobError extends JobError {
+  constructor(problems: readonly string[]) {
+    super('INVALID_JOB', problems.join('; '))
+  }
+}
+
+/** The image is not this agent's, or not this tenant's: it is left alone. */
+export class ImageNotOursError extends JobError {
+  constructor(message: string) {
+    super('IMAGE_NOT_OURS', message)
+  }
+}
+
+/** How a failure is told to the control plane. */
+export interface Failure {
+  error: string
+  /** A stable word. */
+  code: string
+  /** Whether the same job may succeed later. */
+  retryable: boolean
+}
+
+type ErrorClass = abstract new (...fields: never[]) => CephError
+
+/** A class before those it extends. */
+const codes: readonly (readonly [ErrorClass, string])[] = [
+  [ImageNotFoundError, 'IMAGE_NOT_FOUND'],
+  [SnapshotNotFoundError, 'SNAPSHOT_NOT_FOUND'],
+  [PoolNotFoundError, 'POOL_NOT_FOUND'],
+  [ObjectNotFoundError, 'OBJECT_NOT_FOUND'],
+  [NotFoundError, 'NOT_FOUND'],
+  [ImageExistsError, 'IMAGE_EXISTS'],
+  [SnapshotExistsError, 'SNAPSHOT_EXISTS'],
+  [ExistsError, 'ALREADY_EXISTS'],
+  [ImageBusyError, 'IMAGE_BUSY'],
+  [SnapshotBusyError, 'SNAPSHOT_BUSY'],
+  [LockBusyError, 'LOCK_BUSY'],
+  [BusyError, 'BUSY'],
+  [ImageHasSnapshotsError, 'IMAGE_HAS_SNAPSHOTS'],
+  [ImageDeferredError, 'IMAGE_DEFERRED'],
+  [ShrinkNotAllowedError, 'SIZE_TOO_SMALL'],
+  [InvalidArgumentError, 'INVALID_ARGUMENT'],
+  [ReadOnlyImageError, 'IMAGE_READ_ONLY'],
+  [PermissionError, 'PERMISSION_DENIED'],
+  [TimeoutError, 'CLUSTER_TIMEOUT'],
+  [BlocklistedError, 'CLIENT_BLOCKLISTED'],
+  [NotConnectedError, 'CLUSTER_NOT_CONNECTED'],
+  [NoSpaceError, 'NO_SPACE'],
+  [QuotaExceededError, 'QUOTA_EXCEEDED'],
+  [NotSupportedError, 'NOT_SUPPORTED'],
+  [ConflictError, 'CONFLICT'],
+  [IOError, 'CLUSTER_IO_ERROR'],
+  [ClosedError, 'CLOSED'],
+  [CephError, 'CLUSTER_ERROR'],
+]
+
+export function describeFailure(error: unknown): Failure {
+  if (error instanceof JobError) return { error: error.message, code: error.code, retryable: error.retryable }
+  if (isTimeout(error)) return { error: 'the job took longer than it may', code: 'JOB_TIMEOUT', retryable: true }
+  for (const [Class, code] of codes) {
+    if (error instanceof Class) return { error: error.message, code, retryable: error.retryable }
+  }
+  return { error: messageOf(error), code: 'INTERNAL_ERROR', retryable: false }
+}
+
+/** What the signal of AbortSignal.timeout() gives as its reason. */
+function isTimeout(error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'TimeoutError'
+}
+
+export function isRetryable(error: unknown): boolean {
+  return describeFailure(error).retryable
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

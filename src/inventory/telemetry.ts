@@ -1,0 +1,105 @@
+import { hostname } from 'node:os'
+import { coalesced } from '../concurrency.js'
+import type { Config } from '../config.js'
+import { messageOf } from '../errors.js'
+import type { Logger } from '../log.js'
+import { version } from '../version.js'
+import type { Inventory } from './collect.js'
+
+interface Source {
+  config: Config
+  log: Logger
+  collect: () => Promise<Inventory>
+  /** Sends a message to the telemetry exchange; rejects when the broker is away or does not take it. */
+  publish: (routingKey: string, message: object) => Promise<void>
+}
+
+/** For how long changes are gathered before they are told, in milliseconds. */
+const changeDelayMs = 1_000
+
+/**
+ * Heartbeats and inventories. They are for whoever watches: one that cannot be sent is logged and not sent later, for the
+ * next will say more, and it fails no job.
+ */
+export class Telemetry {
+  readonly #source: Source
+  readonly #timers = new Set<NodeJS.Timeout>()
+  readonly #collectAndPublish: () => Promise<Inventory>
+  #change: NodeJS.Timeout | undefined
+  #collecting: Promise<void> | undefined
+  #stopped = false
+
+  constructor(source: Source) {
+    this.#source = source
+    this.#collectAndPublish = coalesced(async () => {
+      const inventory = await source.collect()
+      await this.#publish(source.config.broker.inventoryRoutingKey, {
+        storageId: source.config.agentId,
+        ts: new Date().toISOString(),
+        inventory,
+      })
+      return inventory
+    })
+  }
+
+  /** From now on a heartbeat and an inventory come at every interval. */
+  start(): void {
+    const { heartbeatIntervalMs, inventoryIntervalMs } = this.#source.config
+    this.#timers.add(setInterval(() => this.#heartbeat(), heartbeatIntervalMs))
+    this.#timers.add(setInterval(() => this.#inventory(), inventoryIntervalMs))
+  }
+
+  /** The broker is there, for the first time or again. */
+  connected(): void {
+    this.#heartbeat()
+    this.#inventory()
+  }
+
+  /** A volume has come, gone or changed. */
+  changed(): void {
+    if (this.#stopped) return
+    this.#change ??= setTimeout(() => {
+      this.#change = undefined
+      this.#inventory()
+    }, changeDelayMs)
+  }
+
+  /** An inventory that was begun after the call. It is published too. */
+  refresh(): Promise<Inventory> {
+    return this.#collectAndPublish()
+  }
+
+  /** Waits for the inventory that is being collected. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    for (const timer of this.#timers) clearInterval(timer)
+    clearTimeout(this.#change)
+    await this.#collecting
+  }
+
+  #heartbeat(): void {
+    const { agentId } = this.#source.config
+    void this.#publish(`heartbeat.${agentId}`, {
+      agentId,
+      version,
+      capabilities: ['storage', 'inventory'],
+      host: hostname(),
+      ts: new Date().toISOString(),
+    })
+  }
+
+  #inventory(): void {
+    this.#collecting = this.#collectAndPublish().then(
+      () => {},
+      error => this.#source.log.warn({ err: error }, 'no inventory'),
+    )
+  }
+
+  async #publish(routingKey: string, message: object): Promise<void> {
+    try {
+      await this.#source.publish(routingKey, message)
+    } catch (error) {
+      this.#source.log.warn({ routingKey, reason: messageOf(error) }, 'telemetry not sent')
+    }
+  }
+}

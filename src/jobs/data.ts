@@ -1,0 +1,74 @@
+/** Schemas for the data of a job: unknown keys are refused, and some keys have more than one name. */
+import { z } from 'zod'
+import { MiB } from '../../lib/index.js'
+
+/**
+ * An object of these keys only.
+ *
+ * @param aliases - By key, the other names that it may be given under.
+ */
+export function dataSchema<Shape extends z.ZodRawShape>(
+  shape: Shape,
+  aliases: Partial<Record<keyof Shape & string, readonly string[]>> = {},
+) {
+  return z
+    .unknown()
+    .transform((data, context) => underOneName(data as Record<string, unknown>, aliases, context))
+    .pipe(z.strictObject(shape))
+}
+
+function underOneName(
+  data: Record<string, unknown>,
+  aliases: Record<string, readonly string[] | undefined>,
+  context: z.core.$RefinementCtx,
+): Record<string, unknown> {
+  const renamed = { ...data }
+  for (const [key, others = []] of Object.entries(aliases)) {
+    for (const other of others) {
+      if (!(other in renamed)) continue
+      if (key in renamed && renamed[key] !== renamed[other]) {
+        context.addIssue({ code: 'custom', message: `is the same as ${key}, but has another value`, path: [other] })
+      }
+      renamed[key] = renamed[other]
+      delete renamed[other]
+    }
+  }
+  return renamed
+}
+
+/** Below 2^53 bytes. */
+const largestMiB = Math.floor(Number.MAX_SAFE_INTEGER / MiB)
+
+/** The names under which a size in MiB is given. */
+export const sizeAliases = ['sizeMb', 'size_mb']
+
+export function sizeInMiB() {
+  const expected = `must be an integer from 1 to ${largestMiB}, in MiB`
+  return z.int(expected).min(1, expected).max(largestMiB, expected)
+}
+
+/** Far more than any name in Ceph may have. */
+const longestText = 4096
+
+export function nonEmptyText() {
+  return z
+    .string('must be a string')
+    .min(1, 'must not be empty')
+    .max(longestText, `must be at most ${longestText} characters`)
+}
+
+/** The name of a pool or an image. */
+export function cephName() {
+  return nonEmptyText().regex(/^[^/@\0]+$/, 'must be a name without / and @')
+}
+
+/** One line a problem, each with the key that it is about. */
+export function describeIssues(error: z.ZodError): string[] {
+  return error.issues.flatMap(issue => {
+    const key = issue.path.map(String).join('.')
+    if (issue.code === 'unrecognized_keys')
+      return issue.keys.map(unknown => `${[key, unknown].filter(Boolean).join('.')}: unknown key`)
+    if (issue.code === 'invalid_type' && issue.input === undefined) return `${key || 'message'}: missing`
+    return `${key || 'message'}: ${issue.message}`
+  })
+}

@@ -1,0 +1,87 @@
+/** The messages of a job: what comes in, and what goes out. */
+import { z } from 'zod'
+import { describeFailure, type Failure, messageOf } from '../errors.js'
+import { describeIssues } from './data.js'
+import { type Rollback, StepFailedError } from './saga.js'
+
+export interface JobMessage {
+  taskId: string
+  tenantId: string | undefined
+  agentId: string
+  action: string
+  data: Record<string, unknown>
+}
+
+export interface JobResult extends Partial<Failure> {
+  taskId: string
+  agentId: string
+  ok: boolean
+  result?: object
+  rollback?: Rollback
+  /** As an ISO 8601 date. */
+  finishedAt: string
+}
+
+/** A message that is no job for this agent; the error's message is why. */
+export class NotAJobError extends Error {}
+
+/** AMQP's limit for a correlation id, which the task's id becomes, and for a routing key, which the action is part of. */
+const longestId = 255
+const longestAction = 200
+
+const envelope = z.object({
+  taskId: text(longestId),
+  agentId: z.string(),
+  action: text(longestAction),
+  tenantId: z.string().nullish(),
+  data: z.record(z.string(), z.unknown()).nullish(),
+})
+
+function text(longest: number) {
+  const fits = (value: string) => Buffer.byteLength(value) <= longest
+  return z
+    .string()
+    .min(1, 'must not be empty')
+    .refine(fits, `must be at most ${longest} bytes`)
+    .refine(isWellFormed, 'must be well-formed Unicode')
+}
+
+/** @throws {NotAJobError} */
+export function readJob(content: Uint8Array, agentId: string): JobMessage {
+  const parsed = envelope.safeParse(parseJson(content))
+  if (!parsed.success) throw new NotAJobError(`no job: ${describeIssues(parsed.error).join('; ')}`)
+  const { data, tenantId, ...job } = parsed.data
+  if (job.agentId !== agentId) throw new NotAJobError(`for agent ${JSON.stringify(job.agentId)}, this is ${agentId}`)
+  return { ...job, tenantId: tenantId || undefined, data: data ?? {} }
+}
+
+function parseJson(content: Uint8Array): unknown {
+  try {
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(content))
+  } catch (error) {
+    throw new NotAJobError(`no JSON: ${messageOf(error)}`)
+  }
+}
+
+export function succeeded(job: JobMessage, result: object): JobResult {
+  return { taskId: job.taskId, agentId: job.agentId, ok: true, result, finishedAt: new Date().toISOString() }
+}
+
+export function failed(job: JobMessage, error: unknown): JobResult {
+  // What failed before or without any step has made nothing that would have to be undone.
+  const [cause, rollback] =
+    error instanceof StepFailedError ? [error.cause, error.rollback] : [error, { complete: true, leftovers: [] }]
+  return {
+    taskId: job.taskId,
+    agentId: job.agentId,
+    ok: false,
+    ...describeFailure(cause),
+    rollback,
+    finishedAt: new Date().toISOString(),
+  }
+}
+
+// String.prototype.isWellFormed is in Node 20, but not in the ES2023 that TypeScript checks against.
+function isWellFormed(value: string): boolean {
+  return (value as string & { isWellFormed(): boolean }).isWellFormed()
+}

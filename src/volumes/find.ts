@@ -1,0 +1,73 @@
+/** Looking at images without assuming anything: absent is what Ceph says is absent, ours is what carries our stamp. */
+import { type Image, ImageNotFoundError, type Pool } from '../../lib/index.js'
+import { readStamp, type Stamp } from './stamp.js'
+
+/** What `look` gives for the image of that name; undefined if there is none. Any other trouble is thrown. */
+export async function lookAt<T>(pool: Pool, name: string, look: (image: Image) => Promise<T>): Promise<T | undefined> {
+  const image = await openIfThere(pool, name)
+  if (image === undefined) return undefined
+  try {
+    return await look(image)
+  } finally {
+    await image.close()
+  }
+}
+
+async function openIfThere(pool: Pool, name: string): Promise<Image | undefined> {
+  try {
+    return await pool.openImage(name, { readOnly: true })
+  } catch (error) {
+    if (error instanceof ImageNotFoundError) return undefined
+    throw error
+  }
+}
+
+export interface FoundVolume {
+  name: string
+  id: string
+  stamp: Stamp
+}
+
+/** The volume of that name if this agent made it for this task. */
+export async function findVolume(
+  pool: Pool,
+  name: string,
+  maker: { agent: string; task: string },
+): Promise<FoundVolume | undefined> {
+  return lookAt(pool, name, async image => {
+    const stamp = await readStamp(image)
+    if (stamp?.agent !== maker.agent || stamp.task !== maker.task) return undefined
+    return { name, id: stamp.image, stamp }
+  })
+}
+
+/** Whether the image has none of anybody's data: nothing written, no snapshots, nobody who has it open. */
+async function isBlank(image: Image): Promise<boolean> {
+  const [snapshots, watchers] = await Promise.all([image.listSnapshots(), image.watchers()])
+  return snapshots.length === 0 && watchers.length === 0 && (await image.usedBytes()) === 0
+}
+
+/**
+ * Frees a name from what is left of a creation that was cut short before its stamp. Returns false, and touches nothing, if
+ * the name belongs to a whole image.
+ *
+ * Such an image cannot be adopted: RBD makes a clone in several writes, and one that was cut short can look whole and yet
+ * not be known to its parent, which could then be removed from under it. It can be removed, though: the name holds the
+ * hash of the task that asks, so nobody else comes to it by chance, and if somebody did all the same, what is removed
+ * has nothing in it.
+ */
+export async function clearRemains(pool: Pool, name: string): Promise<boolean> {
+  const isRemains = await lookAt(
+    pool,
+    name,
+    async image => (await readStamp(image)) === undefined && (await isBlank(image)),
+  )
+  if (isRemains === false) return false
+  try {
+    // Even if there is no such image: a name without an image can be what is left.
+    await pool.removeImage(name)
+  } catch (error) {
+    if (!(error instanceof ImageNotFoundError)) throw error
+  }
+  return true
+}
