@@ -1,0 +1,59 @@
+/** Where a run takes place, and that nothing is left of it. */
+import { mkdtemp } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Cluster, type Pool } from '../../lib/index.js'
+import { startStack, stopStack } from '../../src/dev/stack.js'
+import type { Place } from './harness.js'
+
+/** On the cluster that CEPH_CONF names, or else on a development stack that lives as long as this. */
+export async function withPlace<T>(signal: AbortSignal, use: (place: Place) => Promise<T>): Promise<T> {
+  const given = process.env.CEPH_CONF
+  if (given) return withNamespace(given, use)
+  const dir = await mkdtemp(join(tmpdir(), 'cephkit-bench-'))
+  const { cephConf } = await startStack({ dir, signal })
+  try {
+    return await withNamespace(cephConf, use)
+  } finally {
+    await stopStack(dir)
+  }
+}
+
+/** In a new namespace of the pool that rbd uses by default. */
+async function withNamespace<T>(cephConf: string, use: (place: Place) => Promise<T>): Promise<T> {
+  await using cluster = await Cluster.connect({ configFile: cephConf })
+  const name = await cluster.getOption('rbd_default_pool')
+  const namespace = `cephkit-bench-${process.pid}`
+  await using pool = await cluster.openPool(name)
+  await pool.createNamespace(namespace)
+  try {
+    return await use({ cluster, cephConf, pool: name, namespace })
+  } finally {
+    await using own = await cluster.openPool(name, { namespace })
+    await removeImages(own)
+    await pool.removeNamespace(namespace)
+  }
+}
+
+/** Clones first: they keep their parent's snapshots from being unprotected, and have none themselves. */
+async function removeImages(pool: Pool): Promise<void> {
+  const withSnapshots: string[] = []
+  for (const { name } of await pool.listImages()) {
+    if (await hasSnapshots(pool, name)) withSnapshots.push(name)
+    else await pool.removeImage(name)
+  }
+  for (const name of withSnapshots) {
+    await removeSnapshots(pool, name)
+    await pool.removeImage(name)
+  }
+}
+
+async function hasSnapshots(pool: Pool, name: string): Promise<boolean> {
+  await using image = await pool.openImage(name, { readOnly: true })
+  return (await image.listSnapshots()).length > 0
+}
+
+async function removeSnapshots(pool: Pool, name: string): Promise<void> {
+  await using image = await pool.openImage(name)
+  for (const snapshot of await image.listSnapshots()) await image.snapshot(snapshot.name).remove({ force: true })
+}

@@ -1,0 +1,138 @@
+import t from 'tap'
+import { TestSite, until } from '../support/broker.js'
+
+t.test('a message that is no job', async t => {
+  const site = await TestSite.open(t)
+  await site.startAgent()
+
+  const messages: Record<string, { content: Buffer | object; reason: RegExp }> = {
+    'no JSON': { content: Buffer.from('{"taskId":'), reason: /^no JSON: / },
+    'nothing at all': { content: Buffer.alloc(0), reason: /^no JSON: / },
+    'no UTF-8': { content: Buffer.from([0x22, 0xff, 0xfe, 0x22]), reason: /^no JSON: .*utf-8/ },
+    'nested without end': { content: Buffer.from('['.repeat(1_000_000)), reason: /^no JSON: / },
+    'JSON, but no object': { content: Buffer.from('[1, 2]'), reason: /^no job: message: / },
+    'no task': { content: { agentId: site.agentId, action: 'storage.create' }, reason: /^no job: taskId: missing$/ },
+    'no action, and a number for a task': {
+      content: { agentId: site.agentId, taskId: 7 },
+      reason: /^no job: taskId: .*; action: missing$/,
+    },
+    'data that is a list': {
+      content: { agentId: site.agentId, taskId: 't', action: 'storage.create', data: [] },
+      reason: /^no job: data: /,
+    },
+    'a task id that is too long to answer to': {
+      content: { agentId: site.agentId, taskId: 'ä'.repeat(128), action: 'storage.create' },
+      reason: /^no job: taskId: must be at most 255 bytes$/,
+    },
+    'a task id that is no text': {
+      content: Buffer.from(`{"agentId":"${site.agentId}","taskId":"\\ud800","action":"storage.create"}`),
+      reason: /^no job: taskId: must be well-formed Unicode$/,
+    },
+    'a job for another agent': {
+      content: { agentId: 'somebody', taskId: 't', action: 'storage.create' },
+      reason: /^for agent "somebody", this is agent-/,
+    },
+  }
+  for (const [what, { content, reason }] of Object.entries(messages)) {
+    await t.test(`${what}: is dead-lettered, with the reason`, async t => {
+      const before = site.deadLetters.length
+      await site.publish(content)
+      const letter = await until('the dead letter', () => site.deadLetters[before])
+      t.match(letter.properties.headers?.['x-cephkit-reason'], reason)
+      t.equal(letter.properties.headers?.['x-cephkit-agent'], site.agentId)
+      t.equal(letter.routingKey, site.agentId)
+      t.equal(letter.properties.deliveryMode, 2)
+      const sent = Buffer.isBuffer(content) ? content : Buffer.from(JSON.stringify(content))
+      t.ok(letter.content.equals(sent), 'as it was')
+    })
+  }
+
+  await t.test('keeps nothing else from being done', async t => {
+    t.ok(await site.succeed(site.job('inventory.refresh', {})))
+    const { messageCount } = await site.onBroker(channel => channel.checkQueue(site.taskQueue))
+    t.equal(messageCount, 0)
+    t.equal(site.results.length, 1, 'none of them has got a result')
+  })
+
+  await t.test('is kept in a queue that was there for it', async t => {
+    const queue = site.environment.DEAD_LETTER_EXCHANGE ?? ''
+    const { messageCount } = await site.onBroker(channel => channel.checkQueue(queue))
+    t.equal(messageCount, Object.keys(messages).length)
+  })
+})
+
+t.test('a job that cannot be', async t => {
+  const site = await TestSite.open(t)
+  await site.startAgent()
+
+  await t.test('has a failed result when its action is unknown', async t => {
+    const job = site.job('storage.levitate', { height: 3 })
+    const result = await site.perform(job)
+    t.match(result, { taskId: job.taskId, agentId: site.agentId, ok: false, code: 'INVALID_JOB', retryable: false })
+    t.match(result.error, /"storage\.levitate" is none of storage\.create, disk\.create/)
+    t.equal(site.results[0]?.routingKey, 'task.storage.levitate')
+  })
+
+  await t.test('has a failed result that names every problem of its data', async t => {
+    const result = await site.perform(site.job('inventory.refresh', { full: 'yes', and: 1, more: 2 }))
+    t.match(result, { ok: false, code: 'INVALID_JOB' })
+    t.equal(result.error, 'full: must be true or false; and: unknown key; more: unknown key')
+  })
+
+  await t.test('may have keys in its envelope that nobody knows', async t => {
+    const job = { ...site.job('inventory.refresh', null), correlationId: 'c', replyTo: 'x', priority: 1 }
+    t.match(await site.perform(job), { ok: true })
+  })
+})
+
+t.test('the task queue', async t => {
+  await t.test('is a quorum queue with a limit of deliveries and a way for what exceeds it', async t => {
+    const site = await TestSite.open(t)
+    await site.startAgent()
+    const assert = (args: object) =>
+      site.onBroker(channel => channel.assertQueue(site.taskQueue, { durable: true, arguments: args }))
+    const args = {
+      'x-queue-type': 'quorum',
+      'x-delivery-limit': 100,
+      'x-dead-letter-exchange': site.environment.DEAD_LETTER_EXCHANGE,
+    }
+    await t.resolves(assert(args))
+    for (const [name, other] of [
+      ['x-queue-type', 'classic'],
+      ['x-delivery-limit', 99],
+      ['x-dead-letter-exchange', 'elsewhere'],
+    ] as const) {
+      await t.rejects(
+        assert({ ...args, [name]: other }),
+        { code: 406, message: new RegExp(name) },
+        `it has its ${name}`,
+      )
+    }
+  })
+
+  await t.test('is used as it is when it was there before', async t => {
+    const site = await TestSite.open(t)
+    await site.onBroker(channel => channel.assertQueue(site.taskQueue, { durable: true }))
+    await site.startAgent()
+    t.ok(await site.succeed(site.job('inventory.refresh', {})))
+    t.ok(site.logs.find(({ level, msg }) => level === 40 && msg === `queue ${site.taskQueue} is used as it is`))
+  })
+
+  await t.test('is the plain one that the control plane declares too when TASK_QUEUE is blank', async t => {
+    const site = await TestSite.open(t)
+    await site.startAgent({ TASK_QUEUE: '' })
+    const queue = `agent.${site.agentId}.tasks`
+    t.ok(await site.succeed(site.job('inventory.refresh', {})))
+    await t.resolves(site.onBroker(channel => channel.assertQueue(queue, { durable: true })))
+    await site.onBroker(channel => channel.deleteQueue(queue))
+  })
+
+  await t.test('gets exchanges of another kind as they are', async t => {
+    const site = await TestSite.open(t)
+    const jobs = site.environment.JOBS_EXCHANGE ?? ''
+    await site.onBroker(channel => channel.assertExchange(jobs, 'topic', { durable: false }))
+    await site.startAgent()
+    t.ok(await site.succeed(site.job('inventory.refresh', {})))
+    t.ok(site.logs.find(({ level, msg }) => level === 40 && msg === `exchange ${jobs} is used as it is`))
+  })
+})

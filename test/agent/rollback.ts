@@ -1,0 +1,159 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import t from 'tap'
+import { MiB } from '../../lib/index.js'
+import { imageName } from '../../src/names.js'
+import { run } from '../cluster.js'
+import { type Job, TestSite } from '../support/broker.js'
+import { golden } from '../support/golden.js'
+
+/** RBD's object map, a feature of every image here, ends at 1 PiB: a clone can be made, but not grown beyond that. */
+const tooLargeMiB = 2 ** 31
+
+function nameFor(job: Job): string {
+  return imageName({ taskId: job.taskId, tenantId: job.tenantId ?? '', name: (job.data as { name: string }).name })
+}
+
+t.test('a storage.create that fails', async t => {
+  const site = await TestSite.open(t, { LOG_LEVEL: 'debug' })
+  const { name: imageId } = await golden(t, site)
+  const pool = await site.volumePool()
+  await site.startAgent()
+  const tooLarge = () => site.job('storage.create', { name: 'huge', imageId, sizeMB: tooLargeMiB })
+  const feasible = () => site.job('storage.create', { name: 'web', imageId, sizeMB: 16 })
+
+  await t.test('takes away what it had made', async t => {
+    const result = await site.perform(tooLarge())
+    t.match(result, { ok: false, code: 'INVALID_ARGUMENT', retryable: false })
+    t.same(result.rollback, { complete: true, leftovers: [] })
+    t.same(await site.imageNames(), [])
+    t.same(await pool.trash.list(), [])
+    const clones = await run('rbd', 'children', `${site.environment.CEPH_CATALOG_POOL}/${imageId}@base`)
+    t.equal(clones, '', 'the catalog image has no clone')
+    t.ok(
+      site.logs.some(({ step, msg }) => step === 'ready' && msg === 'step failed'),
+      'it had come as far as growing the clone',
+    )
+  })
+
+  await t.test('takes away a blank volume that could not be made', async t => {
+    const result = await site.perform(site.job('storage.create', { name: 'huge', sizeMB: tooLargeMiB }))
+    t.match(result, { ok: false, rollback: { complete: true } })
+    t.same(await site.imageNames(), [])
+  })
+
+  await t.test('names what it could not take away, and why', async t => {
+    const job = tooLarge()
+    const name = nameFor(job)
+    // Opened by somebody as soon as it is there.
+    const opened = (async () => {
+      for (;;) {
+        try {
+          return await pool.openImage(name)
+        } catch {
+          await delay(5)
+        }
+      }
+    })()
+    const result = await site.perform(job)
+    const path = `${pool.name}/${name}`
+    t.match(result, { ok: false, code: 'INVALID_ARGUMENT' })
+    t.match(result.rollback, { complete: false, leftovers: [{ kind: 'image', name: path, reason: /in use/ }] })
+    t.equal(result.rollback?.leftovers.length, 1, 'once')
+    const image = await opened
+    await image.close()
+    t.same(await site.imageNames(), [name])
+
+    t.match((await site.perform(job)).rollback, { complete: true }, 'the same job, sent again, takes it away')
+    t.same(await site.imageNames(), [])
+  })
+
+  await t.test('leaves an image alone that was not made for it', async t => {
+    const foreign: Record<string, (path: string) => Promise<unknown>> = {
+      'one with data': async path => {
+        await run('rbd', 'create', path, '--size', '8M')
+        await run('rbd', 'bench', '--io-type', 'write', '--io-total', '4K', '--io-size', '4K', path)
+      },
+      'one with a snapshot': async path => {
+        await run('rbd', 'create', path, '--size', '8M')
+        await run('rbd', 'snap', 'create', '--no-progress', `${path}@kept`)
+      },
+      'a volume of another task': async path => {
+        const { disk } = await site.succeed(feasible())
+        await run('rbd', 'rename', `${pool.name}/${disk.name}`, path)
+      },
+    }
+    for (const [what, make] of Object.entries(foreign)) {
+      const job = feasible()
+      const name = nameFor(job)
+      await make(`${pool.name}/${name}`)
+      const result = await site.perform(job)
+      t.match(result, { ok: false, code: 'IMAGE_NOT_OURS', rollback: { complete: true, leftovers: [] } }, what)
+      t.same(await site.imageNames(), [name], `${what}: it is still there`)
+      await run('rbd', 'snap', 'purge', '--no-progress', `${pool.name}/${name}`)
+      await run('rbd', 'rm', '--no-progress', `${pool.name}/${name}`)
+    }
+  })
+})
+
+t.test('a storage.create that was cut short before', async t => {
+  const site = await TestSite.open(t)
+  const { name: imageId } = await golden(t, site)
+  const pool = await site.volumePool()
+  await site.startAgent()
+  const source = `${site.environment.CEPH_CATALOG_POOL}/${imageId}@base`
+  const job = () => site.job('storage.create', { name: 'web', imageId, sizeMB: 16 })
+
+  await t.test('replaces what has no stamp yet', async t => {
+    const remains: Record<string, (path: string, name: string) => Promise<unknown>> = {
+      'a clone': path => run('rbd', 'clone', source, path),
+      'an image that is not a clone yet': path => run('rbd', 'create', path, '--size', '8M'),
+      'a name without an image': async (_path, name) => {
+        await pool.createImage(name, { size: 8 * MiB })
+        const image = await pool.openImage(name)
+        const { id } = await image.stat()
+        await image.close()
+        await pool.object(`rbd_header.${id}`).remove()
+      },
+    }
+    for (const [what, make] of Object.entries(remains)) {
+      const again = job()
+      const name = nameFor(again)
+      await make(`${pool.name}/${name}`, name)
+      const { disk, imageExisted } = await site.succeed(again)
+      t.equal(disk.name, name, what)
+      t.equal(imageExisted, false, `${what}: it was made`)
+      t.match(JSON.parse(await run('rbd', 'info', '--format', 'json', `${pool.name}/${name}`)), {
+        size: 16 * MiB,
+        parent: { image: imageId, snapshot: 'base' },
+      })
+    }
+  })
+
+  await t.test('goes on with what has its stamp', async t => {
+    const again = job()
+    const name = nameFor(again)
+    await run('rbd', 'clone', source, `${pool.name}/${name}`)
+    const image = await pool.openImage(name)
+    const { id } = await image.stat()
+    const stamp = { image: id, agent: site.agentId, task: again.taskId, tenant: 'acme', createdAt: 'earlier' }
+    await image.metadata.set('cephkit.stamp', JSON.stringify(stamp))
+    await image.close()
+
+    const { disk, imageExisted } = await site.succeed(again)
+    t.equal(disk.id, id, 'it is the same image')
+    t.equal(imageExisted, true)
+    t.equal(JSON.parse(await run('rbd', 'info', '--format', 'json', `${pool.name}/${name}`)).size, 16 * MiB)
+  })
+
+  await t.test('does not go on with a stamp that belongs to another image', async t => {
+    const again = job()
+    const name = nameFor(again)
+    const { disk } = await site.succeed(job())
+    const copiedStamp = await run('rbd', 'image-meta', 'get', `${pool.name}/${disk.name}`, 'cephkit.stamp')
+    await run('rbd', 'create', `${pool.name}/${name}`, '--size', '8M')
+    const stolen = { ...JSON.parse(copiedStamp), task: again.taskId }
+    await run('rbd', 'image-meta', 'set', `${pool.name}/${name}`, 'cephkit.stamp', JSON.stringify(stolen))
+    const made = await site.succeed(again)
+    t.equal(made.imageExisted, false)
+  })
+})
