@@ -12,7 +12,10 @@ export interface CallOptions {
 }
 
 export interface ProgressOptions extends CallOptions {
-  /** Called as the work goes on, with how much is done of how much; the unit is the call's own. */
+  /**
+   * Called as the work goes on, with how much is done of how much; the unit is the call's own. There may be no report at
+   * all, and the last one may fall short of the total. An exception ends the call as an abort does.
+   */
   onProgress?: OnProgress | undefined
 }
 
@@ -69,9 +72,11 @@ async function stoppable<T>(
 ): Promise<T> {
   if (signal?.aborted) throw new AbortError({ cause: signal.reason })
   const token = native.newAbortToken()
+  let waiting = true
   let stop: (reason: unknown) => void = () => {}
   const stopped = new Promise<never>((_, reject) => {
     stop = reason => {
+      waiting = false
       native.abort(token)
       reject(reason)
     }
@@ -81,6 +86,7 @@ async function stoppable<T>(
   // An exception in the caller's own function stops the call as an abort does, and is what the call rejects with.
   const report: OnProgress | null = onProgress
     ? (done, total) => {
+        if (!waiting) return
         try {
           onProgress(done, total)
         } catch (error) {

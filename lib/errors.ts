@@ -115,6 +115,7 @@ const nowhereToPut: Meaning = [PoolNotFoundError, 'no such pool, namespace or da
 const cannotBeClone: Meaning = [InvalidArgumentError, 'the snapshot is not protected, or the layout is not possible']
 const noExclusiveLock: Meaning = [InvalidArgumentError, 'opened read-only, or without the feature exclusive-lock']
 const otherApplication: Meaning = [BusyError, 'another application uses the pool; force says not to mind']
+const noSetting: Meaning = [InvalidArgumentError, 'no such setting, or no value for it']
 const conflict: Meaning = [ConflictError, 'not as expected, nothing was changed']
 const notPermitted: Meaning = [PermissionError, 'not permitted: check the keyring and its caps']
 const notSupported: Meaning = [NotSupportedError, 'not supported by this cluster or image']
@@ -178,6 +179,8 @@ const meanings: Record<string, Meaning> = {
   'rbd_flatten_with_progress EINVAL': [InvalidArgumentError, 'the image is no clone'],
   'rbd_update_features EINVAL': [InvalidArgumentError, 'so already, fixed, or tied to another feature'],
   'rbd_rebuild_object_map EINVAL': [InvalidArgumentError, 'the image has no object map'],
+  'rbd_metadata_set EINVAL': noSetting,
+  'rbd_pool_metadata_set EINVAL': noSetting,
   'rbd_diff_iterate2 ENOENT': [SnapshotNotFoundError, 'snapshot not found'],
   'rbd_trash_purge_with_progress ENOTEMPTY': [ImageHasSnapshotsError, 'some have snapshots, and are still there'],
 

@@ -332,6 +332,7 @@ export interface Native {
 
   imageRead(image: ImageHandle, offset: number, buffer: NodeJS.ArrayBufferView, token?: Token): Promise<number>
   imageWrite(image: ImageHandle, offset: number, data: NodeJS.ArrayBufferView, token?: Token): Promise<number>
+  imageWriteWithin(image: ImageHandle, offset: number, data: NodeJS.ArrayBufferView, token?: Token): Promise<number>
   imageDiscard(image: ImageHandle, offset: number, length: number, token?: Token): Promise<number>
   imageFlush(image: ImageHandle, token?: Token): Promise<number>
   imageInvalidateCache(image: ImageHandle, token?: Token): Promise<void>

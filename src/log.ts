@@ -1,6 +1,6 @@
 /** Logs: structured, each line of a job with the job's id, and no secret in any of them. */
 import { type DestinationStream, type Logger, pino } from 'pino'
-import pretty from 'pino-pretty'
+import { prettyFactory } from 'pino-pretty'
 import type { Config } from './config.js'
 
 export type { Logger } from 'pino'
@@ -11,20 +11,13 @@ export type { Logger } from 'pino'
 export function createLogger(config: Pick<Config, 'log' | 'broker'>, destination?: DestinationStream): Logger {
   const { enabled, level, json, name } = config.log
   const redact = redactor(secretsOf(config.broker.url))
-  const options = { name, level, enabled, hooks: { streamWrite: redact } }
-  if (json) return destination ? pino(options, destination) : pino(options)
-  const readable = pretty({
-    // Written at once, so that the last words of a process that ends are not lost.
-    ...(destination ? { destination: intoStream(destination) } : { sync: true }),
+  const readable = prettyFactory({
     colorize: destination === undefined && process.stdout.isTTY === true,
     translateTime: 'SYS:HH:MM:ss.l',
     ignore: 'pid,hostname,name',
   })
-  return pino(options, readable)
-}
-
-function intoStream(destination: DestinationStream): NodeJS.WritableStream {
-  return destination as unknown as NodeJS.WritableStream
+  const streamWrite = json ? redact : (line: string) => readable(redact(line))
+  return pino({ name, level, enabled, hooks: { streamWrite } }, destination ?? pino.destination({ sync: true }))
 }
 
 /** A shorter one would be found in words that have nothing to do with it; in a URL it is covered all the same. */

@@ -171,11 +171,12 @@ export class Pool implements AsyncDisposable {
   /**
    * What the images of this namespace add up to. Looks at each, so it takes the longer the more there are.
    *
+   * @throws {PoolNotFoundError}
+   *
    * @implements rbd_pool_stats_create rbd_pool_stats_option_add_uint64 rbd_pool_stats_get rbd_pool_stats_destroy
    */
   async imageStats(options: CallOptions = {}): Promise<PoolImageStats> {
     const stats = await call(this.#resource, options, token => native.poolStats(this.handle, token))
-    await this.#checkThatItExists(stats.images, options)
     return stats as unknown as PoolImageStats
   }
 
@@ -249,11 +250,6 @@ export class Pool implements AsyncDisposable {
     })
   }
 
-  /** librbd finds nothing in a pool that is gone, and says no more. */
-  async #checkThatItExists(found: number | undefined, options: CallOptions): Promise<void> {
-    if (found === 0) await this.cluster.poolName(this.id, options)
-  }
-
   /** Makes a namespace for images, in the pool: they do not nest. @throws {ExistsError} @implements rbd_namespace_create */
   async createNamespace(name: string, options: CallOptions = {}): Promise<void> {
     checkName('name', name)
@@ -275,9 +271,7 @@ export class Pool implements AsyncDisposable {
 
   /** The names of the namespaces made for images. @throws {PoolNotFoundError} @implements rbd_namespace_list */
   async listNamespaces(options: CallOptions = {}): Promise<string[]> {
-    const names = await call(this.#resource, options, token => native.poolListNamespaces(this.handle, token))
-    await this.#checkThatItExists(names.length, options)
-    return names
+    return call(this.#resource, options, token => native.poolListNamespaces(this.handle, token))
   }
 
   /** Whether the pool has that namespace for images. @implements rbd_namespace_exists */
@@ -292,9 +286,7 @@ export class Pool implements AsyncDisposable {
 
   /** The images, by name. @throws {PoolNotFoundError} @implements rbd_list2 */
   async listImages(options: CallOptions = {}): Promise<ImageListEntry[]> {
-    const images = await call(this.#resource, options, token => native.poolListImages(this.handle, token))
-    await this.#checkThatItExists(images.length, options)
-    return images
+    return call(this.#resource, options, token => native.poolListImages(this.handle, token))
   }
 
   /**

@@ -1,4 +1,3 @@
-import { constants } from 'node:os'
 import { type CallOptions, call, type ProgressOptions } from '../call.js'
 import {
   checkBoolean,
@@ -11,8 +10,8 @@ import {
   outOfRange,
   wrongType,
 } from '../check.js'
-import { InvalidArgumentError, type Resource, ShrinkNotAllowedError, toCephError } from '../errors.js'
-import { type ImageHandle, native } from '../native.js'
+import { InvalidArgumentError, type Resource, ShrinkNotAllowedError } from '../errors.js'
+import { type AbortToken, type ImageHandle, native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import { Config } from './config.js'
 import {
@@ -107,7 +106,7 @@ export class Image implements AsyncDisposable {
   readonly advisoryLock: AdvisoryLock
   /** @internal */
   readonly handle: ImageHandle
-  /** The size when it was last asked for, in bytes: what a write within it need not ask for. */
+  /** In bytes. A write within it need not ask. */
   #knownSize = 0
 
   /** @internal */
@@ -328,7 +327,8 @@ export class Image implements AsyncDisposable {
   }
 
   /**
-   * Makes the object map anew from the objects. Progress is in objects. Abort stops it: a map that was not valid is then
+   * Makes the object map anew from the objects; what it has of an object that is gone stays, for librbd takes that for one
+   * that is being written. Progress is in objects. Abort stops it: a map that was not valid is then
    * still not.
    *
    * @throws {InvalidArgumentError} the image has none
@@ -496,31 +496,24 @@ export class Image implements AsyncDisposable {
    * @throws {InvalidArgumentError} it goes beyond the end of the image: nothing is written
    * @throws {ReadOnlyImageError} opened read-only; or another client keeps the exclusive lock
    *
-   * @implements rbd_aio_write2
+   * @implements rbd_aio_write2 rbd_write2
    */
   async write(offset: number, data: NodeJS.ArrayBufferView, options: CallOptions = {}): Promise<void> {
     checkBytes('offset', offset)
     if (checkView('data', data).byteLength > maxIoBytes) {
       throw outOfRange('data', `at most ${maxIoBytes} bytes`, data.byteLength)
     }
-    await this.#checkEnd(offset + data.byteLength, options)
-    await call(this.#resource, options, token => native.imageWrite(this.handle, offset, data, token))
+    if (offset + data.byteLength <= this.#knownSize) {
+      await call(this.#resource, options, token => native.imageWrite(this.handle, offset, data, token))
+    } else {
+      const write = (token: AbortToken | undefined) => native.imageWriteWithin(this.handle, offset, data, token)
+      this.#knownSize = await call(this.#resource, options, write)
+    }
   }
 
   /** After whatever may have made the image smaller. @internal */
   forgetSize(): void {
     this.#knownSize = 0
-  }
-
-  /** librbd would leave out what lies beyond the end, and say nothing. */
-  async #checkEnd(end: number, options: CallOptions): Promise<void> {
-    if (end <= this.#knownSize) return
-    this.#knownSize = await this.size(options)
-    if (end <= this.#knownSize) return
-    throw toCephError(
-      { errno: -constants.errno.EINVAL, syscall: 'rbd_aio_write2', message: `${end} is beyond ${this.#knownSize}` },
-      this.#resource,
-    )
   }
 
   /**

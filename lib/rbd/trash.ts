@@ -51,10 +51,7 @@ export class Trash {
   /** What is in the trash. @throws {PoolNotFoundError} @implements rbd_trash_list */
   async list(options: CallOptions = {}): Promise<TrashEntry[]> {
     const resource: Resource = { kind: 'pool', name: this.#pool.path }
-    const entries = await call(resource, options, token => native.trashList(this.#pool.handle, token))
-    // librbd finds nothing in a pool that is gone, and says no more.
-    if (entries.length === 0) await this.#pool.cluster.poolName(this.#pool.id, options)
-    return entries
+    return call(resource, options, token => native.trashList(this.#pool.handle, token))
   }
 
   /** @throws {ImageNotFoundError} no such image is in the trash @implements rbd_trash_get */

@@ -95,6 +95,13 @@ Array NextObjects(ObjectList& list, uint32_t limit) {
 
 }  // namespace
 
+void CheckExists(IoCtx& ioctx) {
+    char name[1];  // has no room for it, and need not
+    const int result = rados_pool_reverse_lookup(rados_ioctx_get_cluster(ioctx), rados_ioctx_get_id(ioctx),
+                                                 name, sizeof(name));
+    if (result != -ERANGE) Check("rados_pool_reverse_lookup", result);
+}
+
 void InitIoCtx(Exports& exports) {
     exports.Blocking<Open>("ioctxOpen");
     exports.Blocking<OpenById>("ioctxOpenById");

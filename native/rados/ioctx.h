@@ -23,6 +23,9 @@ private:
     rados_ioctx_t ioctx_;
 };
 
+// For calls of librbd that find nothing in a pool that is gone, and say no more. Throws Failure.
+void CheckExists(IoCtx& ioctx);
+
 void InitIoCtx(Exports& exports);
 
 }  // namespace cephkit

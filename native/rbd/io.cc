@@ -11,6 +11,17 @@ int Write(RbdCompletion completion, Image& image, uint64_t offset, const PinnedD
     return rbd_aio_write2(image, offset, data.size(), data.data(), completion, 0);
 }
 
+// Answers the size of the image, within which the next writes need not look. librbd leaves out what lies
+// beyond the end, and says nothing.
+uint64_t WriteWithin(Image& image, uint64_t offset, const PinnedData& data) {
+    uint64_t size = 0;
+    Check("rbd_get_size", rbd_get_size(image, &size));
+    if (data.size() > size || offset > size - data.size())
+        throw Failure{"rbd_write2", EINVAL, "beyond the end of the image, which is " + std::to_string(size)};
+    Check("rbd_write2", rbd_write2(image, offset, data.size(), data.data(), 0));
+    return size;
+}
+
 int Discard(RbdCompletion completion, Image& image, uint64_t offset, uint64_t length) {
     return rbd_aio_discard(image, offset, length, completion);
 }
@@ -28,6 +39,7 @@ void InvalidateCache(Image& image) {
 void InitIo(Exports& exports) {
     exports.Aio<Read>("imageRead", "rbd_aio_read2");
     exports.Aio<Write>("imageWrite", "rbd_aio_write2");
+    exports.Blocking<WriteWithin>("imageWriteWithin");
     exports.Aio<Discard>("imageDiscard", "rbd_aio_discard");
     exports.Aio<Flush>("imageFlush", "rbd_aio_flush");
     exports.Blocking<InvalidateCache>("imageInvalidateCache");

@@ -35,6 +35,7 @@ Object Stats(IoCtx& ioctx) {
               rbd_pool_stats_option_add_uint64(stats, options[i].second, &values[i]));
     }
     Check("rbd_pool_stats_get", rbd_pool_stats_get(ioctx, stats));
+    if (values[0] == 0) CheckExists(ioctx);
     Object result;
     for (size_t i = 0; i < std::size(options); i++)
         result.emplace_back(options[i].first, values[i]);
@@ -45,6 +46,7 @@ Array ListImages(IoCtx& ioctx) {
     auto images = List<rbd_image_spec_t>(
         "rbd_list2", size_t{1024},
         [&](rbd_image_spec_t* items, size_t* count) { return rbd_list2(ioctx, items, count); });
+    if (images.empty()) CheckExists(ioctx);
     const Cleanup cleanup([&] { rbd_image_spec_list_cleanup(images.data(), images.size()); });
     Array result;
     for (const auto& image : images)
@@ -81,6 +83,7 @@ Array ListNamespaces(IoCtx& ioctx) {
     const auto names = List<char>("rbd_namespace_list", size_t{1024}, [&](char* buffer, size_t* size) {
         return rbd_namespace_list(ioctx, buffer, size);
     });
+    if (names.empty()) CheckExists(ioctx);
     return ToArray(SplitStrings(names.data(), names.size()));
 }
 

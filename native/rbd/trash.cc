@@ -30,6 +30,7 @@ Array ListTrash(IoCtx& ioctx) {
     auto entries = List<rbd_trash_image_info_t>(
         "rbd_trash_list", size_t{256},
         [&](rbd_trash_image_info_t* items, size_t* count) { return rbd_trash_list(ioctx, items, count); });
+    if (entries.empty()) CheckExists(ioctx);
     const Cleanup cleanup([&] { rbd_trash_list_cleanup(entries.data(), entries.size()); });
     Array result;
     for (const auto& entry : entries)

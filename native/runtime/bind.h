@@ -1,10 +1,11 @@
 // Makes JavaScript functions of C++ ones.
 //
-// A binding is a function whose parameters say what it takes; Parameter<T> does the rest. Three kinds:
+// A binding is a function whose parameters say what it takes; Parameter<T> does the rest. Four kinds:
 //
-//   exports.Blocking<Resize>("imageResize")          runs on a worker and answers a promise
-//   exports.Aio<Read>("imageRead", "rbd_aio_read2")  starts an asynchronous call of Ceph's and answers a
-//   promise exports.Sync<Version>("version")                 runs at once, on the JS thread: must not block
+//   exports.Blocking<Resize>(...)   runs on a worker, and answers a promise
+//   exports.Aio<Read>(...)          starts an asynchronous call of Ceph's, and answers a promise
+//   exports.AioOnWorker<Open>(...)  the same, where the start alone takes a while
+//   exports.Sync<Version>(...)      runs at once, on the JS thread: must not block
 //
 // Each may be given one argument more than it takes: an abort token.
 #pragma once
@@ -12,6 +13,7 @@
 #include <rados/librados.h>
 #include <rbd/librbd.h>
 
+#include <atomic>
 #include <optional>
 #include <system_error>
 #include <tuple>
@@ -159,33 +161,60 @@ template <auto start>
 class AioCall;
 
 template <typename Completion, typename... Parameters, int (*start)(Completion, Parameters...)>
-class AioCall<start> final : public Bound<Parameters...> {
+class AioCall<start> final : public Bound<Parameters...>, public Job {
 public:
     using Bound<Parameters...>::Bound;
 
     static Napi::Value Call(const Napi::CallbackInfo& info) {
-        Arguments arguments(info);
-        auto* operation = new AioCall(arguments);
+        AioCall* operation = New(info);
         const auto promise = operation->promise();
-        operation->result_.syscall = static_cast<const char*>(info.Data());
-        operation->Start();
+        operation->Run();
         return promise;
     }
 
-private:
-    void Start() {
+    static Napi::Value CallOnWorker(const Napi::CallbackInfo& info) {
+        AioCall* operation = New(info);
+        const auto promise = operation->promise();
+        try {
+            operation->environment().workers().Submit(operation);
+        } catch (const std::system_error& error) {
+            operation->result_ = {"pthread_create", -error.code().value()};
+            operation->Finish();
+        }
+        return promise;
+    }
+
+    void Run() override {
         void* completion = nullptr;
         int result = Completion::Create(this, OnComplete, &completion);
         if (result == 0) {
             result = this->Apply([&](auto&&... each) {
                 return start(Completion{completion}, std::forward<decltype(each)>(each)...);
             });
-            // From here the operation belongs to the callback, unless there will be none.
-            if (result >= 0) return;
+            if (result >= 0) return EndParts(1);
             Completion::Release(completion);
         }
         result_.value = result;
-        this->Finish();
+        EndParts(2);
+    }
+
+    void Cancel() override {
+        result_ = {"abort", -ECANCELED};
+        this->Discard();
+    }
+
+private:
+    static AioCall* New(const Napi::CallbackInfo& info) {
+        Arguments arguments(info);
+        auto* operation = new AioCall(arguments);
+        operation->result_.syscall = static_cast<const char*>(info.Data());
+        return operation;
+    }
+
+    // The start and the callback each have a part in the operation, and either may end first. It lasts for
+    // both, and so does what it works on; where no callback will come, the start ends both.
+    void EndParts(int count) {
+        if (parts_.fetch_sub(count) == count) this->Finish();
     }
 
     // [librbd, librados] May only queue.
@@ -193,7 +222,7 @@ private:
         auto* self = static_cast<AioCall*>(operation);
         Completion::GetResult(completion, self->result_);
         Completion::Release(completion);
-        self->Finish();
+        self->EndParts(1);
     }
 
     typename Operation::Outcome TakeOutcome() override {
@@ -215,6 +244,7 @@ private:
         if constexpr (DecidesResult<T>::value) value = stored->ToValue(result_);
     }
 
+    std::atomic<int> parts_{2};
     AioResult result_;
 };
 
@@ -249,6 +279,10 @@ public:
     template <auto start>
     void Aio(const char* name, const char* syscall) {
         Add(name, AioCall<start>::Call, const_cast<char*>(syscall));
+    }
+    template <auto start>
+    void AioOnWorker(const char* name, const char* syscall) {
+        Add(name, AioCall<start>::CallOnWorker, const_cast<char*>(syscall));
     }
     template <auto function>
     void Sync(const char* name) {

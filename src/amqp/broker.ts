@@ -24,6 +24,9 @@ const longestDelayMs = 60_000
 export class Broker {
   readonly #surroundings: Surroundings
   readonly #stopping = new AbortController()
+  readonly #stopped = new Promise<undefined>(resolve => {
+    this.#stopping.signal.addEventListener('abort', () => resolve(undefined), { once: true })
+  })
   #session: Session | undefined
   #loop: Promise<void> | undefined
 
@@ -49,7 +52,7 @@ export class Broker {
         log.info({ broker: address, queue: config.broker.taskQueue }, 'connected to the broker')
         onFirst()
         onConnected()
-        const reason = await Promise.race([session.ended, aborted(this.#stopping.signal)])
+        const reason = await Promise.race([session.ended, this.#stopped])
         if (reason) log.warn({ broker: address, reason: reason.message }, 'lost the broker')
       } catch (error) {
         log.warn({ broker: address, reason: messageOf(error) }, 'no connection to the broker')
@@ -82,11 +85,4 @@ export class Broker {
     this.#stopping.abort()
     await this.#loop
   }
-}
-
-function aborted(signal: AbortSignal): Promise<undefined> {
-  return new Promise(resolve => {
-    if (signal.aborted) resolve(undefined)
-    else signal.addEventListener('abort', () => resolve(undefined), { once: true })
-  })
 }

@@ -1,5 +1,4 @@
 import type { Command } from 'commander'
-import { createAgent, readConfig } from '../agent/index.js'
 
 /** `cephkit agent`: the storage agent, as a service. */
 export function addAgentCommand(program: Command): void {
@@ -21,6 +20,8 @@ Example:
 
 /** With settings from the environment, until SIGINT or SIGTERM. */
 export async function runAgent(): Promise<void> {
+  // Not with the other commands, which do without a broker's client and without the addon.
+  const { createAgent, readConfig } = await import('../agent/index.js')
   const agent = createAgent({ config: readConfig(process.env) })
   // Once each: a second one ends the process at once, as it would without these.
   process.once('SIGINT', () => agent.stop())

@@ -104,7 +104,7 @@ async function startOsds(site: Site, monitor: Monitor, stores: OsdStore[]): Prom
 
 async function makePools(site: Site, monitor: Monitor): Promise<void> {
   for (const pool of POOLS) await monitor.command('osd pool create', { pool })
-  const init = (pool: string) => site.run('rbd', 'rbd', ['--conf', site.path('ceph.conf'), 'pool', 'init', pool])
+  const init = (pool: string) => site.run('pools', 'rbd', ['--conf', site.path('ceph.conf'), 'pool', 'init', pool])
   await site.all(POOLS.map(init))
   site.ready('pools')
 }

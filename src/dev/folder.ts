@@ -20,7 +20,7 @@ import { NotAStackError, StackBusyError, StackError } from './errors.js'
 import type { StackSettings } from './options.js'
 import type { EndableProcess } from './processes.js'
 
-/** What a state folder says about its stack, in `stack.json`. Written before the first process is started. */
+/** What a state folder says about its stack, in `cephkit-stack.json`. Written before the first process is started. */
 export interface StackRecord {
   /** Also the cluster's fsid. */
   id: string
@@ -45,8 +45,9 @@ export function portOf({ daemons }: StackRecord, daemon: string): number | undef
   return daemons.find(({ name }) => name === daemon)?.ports[0]
 }
 
-const RECORD = 'stack.json'
-const DRAFT = 'stack.json.new'
+/** Of a name that no other program gives to its files: it is what tells a folder that may be removed. */
+const RECORD = 'cephkit-stack.json'
+const DRAFT = `${RECORD}.new`
 const LOCK = 'lock'
 
 /** A path of a Unix socket has at most 107 bytes, and this is the longest that a stack makes below its root. */
@@ -73,7 +74,8 @@ export function writeRecord(dir: string, record: StackRecord): void {
  */
 export function holdsStack(dir: string): boolean {
   const names = existsSync(dir) ? readdirSync(dir) : []
-  if (names.length > 0 && ![LOCK, DRAFT, RECORD].some(name => names.includes(name))) throw new NotAStackError(dir)
+  const isBeginning = names.every(name => name === LOCK || name === DRAFT)
+  if (!isBeginning && !names.includes(RECORD)) throw new NotAStackError(dir)
   return names.length > 0
 }
 
@@ -142,7 +144,7 @@ export class Lock implements AsyncDisposable {
       mkdirSync(dir, { recursive: true, mode: 0o700 })
       const held = await holdLock(join(dir, LOCK), TURN_SECONDS)
       if (typeof held !== 'number') return new Lock(dir, held)
-      if (held === LOCK_WAS_REMOVED) continue
+      if (held === LOCK_WAS_REMOVED || !existsSync(dir)) continue
       if (held !== LOCKED_BY_ANOTHER) throw new StackError('LOCK', `cannot lock ${join(dir, LOCK)}`)
       if (performance.now() > deadline) throw new StackBusyError(dir, waitSeconds)
     }
@@ -156,11 +158,15 @@ export class Lock implements AsyncDisposable {
     return held === LOCKED_BY_ANOTHER
   }
 
-  /** Removes the folder, if it is clear. */
+  /** Removes the folder, if it is clear and nobody waits to use it. */
   remove(): void {
     if (readdirSync(this.#dir).some(name => name !== LOCK)) return
     unlinkSync(join(this.#dir, LOCK))
-    rmdirSync(this.#dir)
+    try {
+      rmdirSync(this.#dir)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw error
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -67,18 +67,17 @@ export function compileSettings(options: StackOptions): StackSettings {
     store: store ?? DEFAULTS.store,
     osdBytes: osdBytes ?? DEFAULTS.osdBytes,
     fastCommits: fastCommits ?? DEFAULTS.fastCommits,
-    services: orderServices(services ?? DEFAULTS.services),
+    services: services ?? DEFAULTS.services,
   }
 }
 
-/** What a running stack becomes when it is asked for `options`: it loses no service, as others may be using it. */
-export function extendSettings(running: StackSettings, options: StackOptions): StackSettings {
-  checkOptions(options)
+/** The services that a running stack lacks. It loses none that it is not asked for, as others may be using them. */
+export function servicesToAdd(running: StackSettings, options: StackOptions): Service[] {
   for (const setting of FIXED) {
     const asked = options[setting]
     if (asked !== undefined && asked !== running[setting]) throw new StackConflictError(setting, running[setting])
   }
-  return { ...running, services: orderServices([...running.services, ...(options.services ?? [])]) }
+  return SERVICES.filter(service => options.services?.includes(service) && !running.services.includes(service))
 }
 
 /** The folder as an absolute path: it names the stack, whatever the current folder is later. */
@@ -99,8 +98,4 @@ function checkOptions({ osds, store, osdBytes, services }: StackOptions): void {
   for (const service of services ?? []) {
     if (!SERVICES.includes(service)) throw new StackOptionError('services', `of ${SERVICES.join(', ')}`, service)
   }
-}
-
-function orderServices(services: Service[]): Service[] {
-  return SERVICES.filter(service => services.includes(service))
 }

@@ -1,7 +1,7 @@
 import { describe, type Stack } from './describe.js'
 import { holdsStack, Lock, readRecord, type StackRecord } from './folder.js'
 import { Monitor } from './monitor.js'
-import { compileSettings, extendSettings, resolveDir, type Service, type StackOptions } from './options.js'
+import { compileSettings, resolveDir, type Service, type StackOptions, servicesToAdd } from './options.js'
 import { isAlive } from './processes.js'
 import { requirePrograms } from './programs.js'
 import { Site } from './site.js'
@@ -71,9 +71,8 @@ export async function startStack(options: StackOptions): Promise<StartedStack> {
   const context = { signal: options.signal, onReady: options.onReady }
   const record = readRecord(dir)
   if (record && isWhole(record)) {
-    const extended = extendSettings(record.settings, options)
-    const added = extended.services.filter(service => !record.settings.services.includes(service))
-    const grown = added.length === 0 ? record : await addServices(dir, record, extended, context)
+    const added = servicesToAdd(record.settings, options)
+    const grown = added.length === 0 ? record : await addServices(dir, record, added, context)
     return { ...describe(dir, grown), found: 'running', added }
   }
   try {

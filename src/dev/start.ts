@@ -35,7 +35,7 @@ export function isWhole({ state, settings, daemons }: StackRecord): boolean {
   return state === 'ready' && daemonsOf(settings).every(name => living.has(name))
 }
 
-export function daemonsOf({ osds, services }: StackSettings): string[] {
+function daemonsOf({ osds, services }: StackSettings): string[] {
   const osdNames = Array.from({ length: osds }, (_, id) => `osd.${id}`)
   return ['mon.a', 'mgr.x', ...osdNames, ...services.flatMap(service => DAEMONS[service])]
 }
@@ -68,11 +68,11 @@ export async function startNew(dir: string, settings: StackSettings, context: St
 export async function addServices(
   dir: string,
   running: StackRecord,
-  settings: StackSettings,
+  added: Service[],
   context: StartContext,
 ): Promise<StackRecord> {
-  const added = settings.services.filter(service => !running.settings.services.includes(service))
-  const record: StackRecord = { ...running, settings, daemons: [...running.daemons] }
+  const settings = { ...running.settings, services: [...running.settings.services, ...added] }
+  const record: StackRecord = { ...running, state: 'starting', settings, daemons: [...running.daemons] }
   try {
     await bringUp(dir, record, added, async () => {}, context)
     return record

@@ -95,7 +95,8 @@ export class Saga<Context, Job, Done extends object = {}> {
       try {
         signal?.throwIfAborted()
         begun.unshift(step)
-        at[step.name] = (await step.find?.(context, job, at)) ?? (await step.make(context, job, at))
+        const found = await step.find?.(context, job, at)
+        at[step.name] = found === undefined ? await step.make(context, job, at) : found
         log.debug({ step: step.name }, 'step done')
       } catch (error) {
         log.debug({ step: step.name, err: error }, 'step failed')

@@ -78,9 +78,9 @@ t.test('a connection that is cut', async t => {
 t.test('a connection that is cut while it is set up', async t => {
   const { site, proxy, settings } = await cutSite(t)
   const logged = (pattern: RegExp) => site.logs.filter(({ msg }) => pattern.test(msg)).length
-  await site.startAgent(settings)
-  // What the broker says until jobs can come is some 1,200 bytes.
-  for (let bytes = 0; bytes < 1_400; bytes += 50) {
+  await site.startAgent({ ...settings, HEARTBEAT_INTERVAL_MS: '3600000' })
+  const setUpBytes = proxy.receivedBytes
+  for (let bytes = 0; bytes < setUpBytes; bytes += 40) {
     const lost = logged(/^(lost|no connection to) the broker$/)
     proxy.cutAfter(bytes)
     await until(

@@ -160,10 +160,20 @@ t.test('what a crash has left is cleaned up by the next up', async t => {
     await stopStack(dir)
     t.strictSame(markedWith(stack.fsid), [])
   })
+  await t.test('when it was killed while it added a service', async t => {
+    const dir = folder(t)
+    await startStack({ dir })
+    const up = start('dev', 'up', '--dir', dir, '--rabbitmq')
+    await until(() => 'rabbitmq' in recordedPids(dir))
+    up.kill('SIGKILL')
+    await once(up, 'exit')
+    t.match(await stackStatus(dir), { state: 'broken' }, 'a broker that is not ready yet is not taken for one that is')
+    t.match(await startStack({ dir }), { found: 'leftovers' })
+  })
   await t.test('when it was killed before it could note what it had started', async t => {
     const dir = folder(t)
     const stack = await startStack({ dir })
-    const file = join(dir, 'stack.json')
+    const file = join(dir, 'cephkit-stack.json')
     writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), state: 'starting', daemons: [] }))
     await stopStack(dir)
     t.notOk(anyAlive(stack))
@@ -186,6 +196,7 @@ t.test('an up that is interrupted takes down what it has started', async t => {
   })
   await until(() => 'mon.a' in recordedPids(dir))
   const pids = recordedPids(dir)
+  t.match(await stackStatus(dir), { state: 'starting' })
   up.kill('SIGINT')
   const [status] = await once(up, 'exit')
   t.equal(status, 1)
@@ -236,7 +247,10 @@ t.test('a process that has got the number of a dead daemon is left alone', async
   t.teardown(() => stranger.kill())
   const daemon = { name: 'osd.0', pid: stranger.pid, startTime: 1, ports: [] }
   mkdirSync(dir)
-  writeFileSync(join(dir, 'stack.json'), JSON.stringify({ id: 'none', state: 'ready', root: dir, daemons: [daemon] }))
+  writeFileSync(
+    join(dir, 'cephkit-stack.json'),
+    JSON.stringify({ id: 'none', state: 'ready', root: dir, daemons: [daemon] }),
+  )
   t.strictSame(await stopStack(dir), [])
   t.ok(isRunning(stranger.pid ?? 0))
 })
@@ -245,9 +259,10 @@ t.test('a folder that holds something else is left alone', async t => {
   const dir = folder(t)
   mkdirSync(dir)
   writeFileSync(join(dir, 'thesis.txt'), 'irreplaceable')
+  writeFileSync(join(dir, 'lock'), '')
   await t.rejects(startStack({ dir }), { name: 'NotAStackError', code: 'NOT_A_STACK' })
   await t.rejects(stopStack(dir), { name: 'NotAStackError' })
-  t.strictSame(readdirSync(dir), ['thesis.txt'])
+  t.strictSame(readdirSync(dir), ['lock', 'thesis.txt'])
 })
 
 t.test('down where nothing is does nothing', async t => {
@@ -334,7 +349,7 @@ function start(...args: string[]): ChildProcess {
 }
 
 function recordedPids(dir: string): Record<string, number> {
-  const file = join(dir, 'stack.json')
+  const file = join(dir, 'cephkit-stack.json')
   if (!existsSync(file)) return {}
   const { daemons } = JSON.parse(readFileSync(file, 'utf8')) as { daemons: { name: string; pid: number }[] }
   return Object.fromEntries(daemons.map(({ name, pid }) => [name, pid]))

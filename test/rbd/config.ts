@@ -33,7 +33,10 @@ t.test('the settings of an image', async t => {
   const { config } = image
 
   await t.test('are listed as rbd lists them', async t => {
-    t.same(await config.list(), await rbdJson('config', 'image', 'ls', image.path))
+    // The command changes this one for itself.
+    const comparable = (settings: Setting[]) =>
+      settings.filter(each => each.name !== 'rbd_cache_writethrough_until_flush')
+    t.same(comparable(await config.list()), comparable(await rbdJson('config', 'image', 'ls', image.path)))
   })
 
   await t.test('are overridden, and rbd sees it', async t => {
@@ -52,9 +55,13 @@ t.test('the settings of an image', async t => {
 
   await t.test('cannot be what they are not', async t => {
     await using reader = await pool.openImage('disk', { readOnly: true })
+    const invalid = { name: 'InvalidArgumentError', code: 'EINVAL', message: /no such setting, or no value/ }
     await fails(t, {
-      'no such setting': [() => config.set('rbd_no_such', '1'), { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' }],
-      'no such value': [() => config.set('rbd_cache', 'maybe'), { name: 'InvalidArgumentError', code: 'EINVAL' }],
+      'no such setting': [
+        () => config.set('rbd_no_such', '1'),
+        { ...invalid, resource: `${image.path}: conf_rbd_no_such` },
+      ],
+      'no such value': [() => config.set('rbd_cache', 'maybe'), invalid],
       'none to remove': [() => config.remove('rbd_cache'), { name: 'NotFoundError', code: 'ENOENT' }],
       'to who only reads': [() => reader.config.set('rbd_cache', 'false'), { name: 'ReadOnlyImageError' }],
       'nor remove': [() => reader.config.remove('rbd_cache'), { name: 'ReadOnlyImageError' }],
@@ -123,6 +130,12 @@ t.test('the settings of a pool', async t => {
     )
     t.same(await image.config.getQos(), { iops: { limit: 10 } })
     t.same(await tenant.config.list(), await pool.config.list(), 'and can be read in each')
+    const invalid = { name: 'InvalidArgumentError', code: 'EINVAL' }
+    await fails(t, {
+      'no such setting': [() => pool.config.set('rbd_no_such', '1'), invalid],
+      'no such value': [() => pool.config.set('rbd_cache', 'maybe'), invalid],
+      'none to remove': [() => pool.config.remove('rbd_no_such'), { name: 'NotFoundError' }],
+    })
     await image.config.set('rbd_cache', 'true')
     t.match(
       (await image.config.list()).find(({ name }) => name === 'rbd_cache'),

@@ -9,6 +9,8 @@ export class BrokerProxy {
   #refusing = false
   /** How much of what the broker says each connection lets through before it is cut. */
   #limitBytes = Number.POSITIVE_INFINITY
+  /** What the broker has said on the connection that was made last. */
+  receivedBytes = 0
 
   private constructor(target: URL) {
     this.#target = target
@@ -64,10 +66,10 @@ export class BrokerProxy {
     const outer = connect(Number(this.#target.port), this.#target.hostname)
     this.#join(inner, outer)
     this.#join(outer, inner)
-    let received = 0
+    this.receivedBytes = 0
     outer.on('data', chunk => {
-      received += chunk.length
-      if (received > this.#limitBytes) inner.destroy()
+      this.receivedBytes += chunk.length
+      if (this.receivedBytes > this.#limitBytes) inner.destroy()
     })
   }
 

@@ -1,0 +1,151 @@
+import { randomFillSync } from 'node:crypto'
+import { mkdir, open, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { MiB, type Pool } from '../lib/index.js'
+import { importCatalogImage } from '../src/catalog.js'
+import { rbdJson, run, testPool } from './cluster.js'
+import { testFolder } from './support/golden.js'
+
+/** A file of 33 MiB and a bit with data here and there, and mostly holes. */
+async function rawFile(t: Test): Promise<{ path: string; content: Buffer }> {
+  const content = Buffer.alloc(33 * MiB + 12345)
+  for (const [offset, length] of [
+    [0, 512],
+    [4 * MiB - 100, 200],
+    [9 * MiB, 3 * MiB],
+    [20 * MiB + 65536, 65536],
+    [content.length - 10, 10],
+  ] as const) {
+    randomFillSync(content, offset, length)
+  }
+  const path = join(await testFolder(t), 'disk.raw')
+  await writeFile(path, content)
+  return { path, content }
+}
+
+async function exported(t: Test, image: string): Promise<Buffer> {
+  const path = join(await testFolder(t), 'exported.raw')
+  await run('rbd', 'export', '--no-progress', image, path)
+  return readFile(path)
+}
+
+async function intents(pool: Pool): Promise<string[]> {
+  const keys: string[] = []
+  for await (const [key] of pool.metadata.list()) keys.push(key)
+  return keys.filter(key => key.startsWith('cephkit.import.'))
+}
+
+t.test('an import', async t => {
+  const pool = await testPool(t)
+  const { path, content } = await rawFile(t)
+
+  await t.test('makes an image of the file, with a protected snapshot', async t => {
+    const progress: [number, number][] = []
+    const onProgress = (done: number, total: number) => void progress.push([done, total])
+    t.equal(await importCatalogImage(pool, 'golden', path, { onProgress }), true)
+    t.ok((await exported(t, `${pool.path}/golden@base`)).equals(content), 'rbd export gives the file back')
+    t.match(await rbdJson('snap', 'ls', `${pool.path}/golden`), [
+      { name: 'base', protected: 'true', size: content.length },
+    ])
+    t.same(progress.at(-1), [content.length, content.length])
+    t.same(await intents(pool), [])
+  })
+
+  await t.test('leaves out what the file has no data for', async t => {
+    const [{ used_size: used }] = (await rbdJson('du', `${pool.path}/golden@base`)).images
+    // Of the nine objects, those with data: 0 and 1 (it crosses), 2, 5, and the last.
+    t.equal(used, 4 * 4 * MiB + MiB + 12345)
+  })
+
+  await t.test('does nothing when it is there', async t => {
+    const before = await rbdJson('info', `${pool.path}/golden`)
+    t.equal(await importCatalogImage(pool, 'golden', path), false)
+    t.same(await rbdJson('info', `${pool.path}/golden`), before)
+  })
+
+  await t.test('refuses a name that another image has, and leaves that alone', async t => {
+    await run('rbd', 'create', `${pool.path}/theirs`, '--size', '8M')
+    await t.rejects(importCatalogImage(pool, 'theirs', path), { code: 'IMAGE_EXISTS', message: /no import has made/ })
+    t.equal((await rbdJson('info', `${pool.path}/theirs`)).size, 8 * MiB)
+    const other = join(await testFolder(t), 'other.raw')
+    await writeFile(other, Buffer.alloc(MiB, 1))
+    await t.rejects(importCatalogImage(pool, 'golden', other), { code: 'IMAGE_EXISTS', message: /of \d+ bytes/ })
+    t.same(await intents(pool), [])
+  })
+
+  await t.test('refuses what is no image file', async t => {
+    const folder = await testFolder(t)
+    await mkdir(join(folder, 'folder'))
+    await writeFile(join(folder, 'empty'), '')
+    await t.rejects(importCatalogImage(pool, 'x', join(folder, 'folder')), /not empty/)
+    await t.rejects(importCatalogImage(pool, 'x', join(folder, 'empty')), /not empty/)
+    await t.rejects(importCatalogImage(pool, 'x', join(folder, 'missing')), { code: 'ENOENT' })
+    t.notOk((await pool.listImages()).some(({ name }) => name === 'x'))
+  })
+})
+
+t.test('an import that is interrupted', async t => {
+  const pool = await testPool(t)
+  const { path, content } = await rawFile(t)
+  const abortAfter = (bytes: number) => {
+    const controller = new AbortController()
+    const onProgress = (done: number) => {
+      if (done >= bytes) controller.abort()
+    }
+    return { signal: controller.signal, onProgress }
+  }
+
+  for (const bytes of [1, 16 * MiB, content.length]) {
+    await t.test(`after ${bytes} bytes does not look complete, and the next one completes it`, async t => {
+      const name = `cut-${bytes}`
+      await t.rejects(importCatalogImage(pool, name, path, abortAfter(bytes)), { name: 'AbortError' })
+      t.same(await rbdJson('snap', 'ls', `${pool.path}/${name}`), [])
+      t.same(await intents(pool), [`cephkit.import.${name}`])
+      t.equal(await importCatalogImage(pool, name, path), true)
+      t.ok((await exported(t, `${pool.path}/${name}@base`)).equals(content))
+      t.same(await intents(pool), [])
+    })
+  }
+
+  const cutShort: Record<string, (name: string) => Promise<unknown>> = {
+    'before it had made anything': async () => {},
+    'when it had made the image': name => run('rbd', 'create', `${pool.path}/${name}`, '--size', '8M'),
+    'when it had made the snapshot': async name => {
+      await importCatalogImage(pool, name, path)
+      await run('rbd', 'snap', 'unprotect', `${pool.path}/${name}@base`)
+    },
+    'when all was made': name => importCatalogImage(pool, name, path),
+  }
+  for (const [when, make] of Object.entries(cutShort)) {
+    await t.test(`${when} is completed by the next one`, async t => {
+      const name = when.replaceAll(' ', '-')
+      await make(name)
+      await pool.metadata.set(`cephkit.import.${name}`, 'earlier')
+      await importCatalogImage(pool, name, path)
+      t.ok((await exported(t, `${pool.path}/${name}@base`)).equals(content))
+      t.match(await rbdJson('snap', 'ls', `${pool.path}/${name}`), [{ name: 'base', protected: 'true' }])
+      t.same(await intents(pool), [])
+    })
+  }
+
+  await t.test('by another that is at work keeps out of its way', async t => {
+    const results = await Promise.allSettled([
+      importCatalogImage(pool, 'twice', path),
+      importCatalogImage(pool, 'twice', path),
+    ])
+    t.ok(results.some(({ status }) => status === 'fulfilled'))
+    t.equal(await importCatalogImage(pool, 'twice', path), false)
+    t.ok((await exported(t, `${pool.path}/twice@base`)).equals(content))
+  })
+
+  await t.test('by the file that becomes shorter fails', async t => {
+    const shrinking = join(await testFolder(t), 'shrinking.raw')
+    await writeFile(shrinking, content)
+    const file = await open(shrinking, 'r+')
+    const onProgress = () => void file.truncate(MiB)
+    await t.rejects(importCatalogImage(pool, 'shrinking', shrinking, { onProgress }), /became shorter/)
+    await file.close()
+    t.same(await rbdJson('snap', 'ls', `${pool.path}/shrinking`), [])
+  })
+})

@@ -1,0 +1,184 @@
+import t from 'tap'
+import { ConfigError, readConfig } from '../src/config.js'
+
+const url = 'amqp://user:hidden-password@broker:5672/vhost'
+const read = (environment: Record<string, string> = {}) => readConfig({ BROKER_URL: url, ...environment })
+
+function problemsOf(environment: Record<string, string>): readonly string[] {
+  try {
+    readConfig(environment)
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems
+    throw error
+  }
+  return []
+}
+
+t.test('what is not set is as the control plane expects it', async t => {
+  t.same(read(), {
+    agentId: 'storage-controller-1',
+    serviceName: 'storage-controller',
+    broker: {
+      url,
+      jobsExchange: 'jobs',
+      resultsExchange: 'results',
+      telemetryExchange: 'agent.telemetry',
+      deadLetterExchange: 'jobs.dead',
+      taskQueue: 'openhvx.storage.tasks',
+      inventoryRoutingKey: 'inventory.storage.full',
+      prefetch: 10,
+      reconnectDelayMs: 5000,
+    },
+    ceph: {
+      configFile: undefined,
+      user: undefined,
+      keyring: undefined,
+      volumePool: 'rbd',
+      catalogPool: 'catalog',
+    },
+    inventoryIntervalMs: 300_000,
+    heartbeatIntervalMs: 60_000,
+    createTimeoutMs: 180_000,
+    log: { enabled: true, level: 'info', json: false, name: 'storage-controller' },
+  })
+})
+
+t.test('what is set counts', async t => {
+  const config = read({
+    JOBS_EXCHANGE: 'j',
+    RESULTS_EXCHANGE: 'r',
+    TELEMETRY_EXCHANGE: 't',
+    TELEMETRY_ROUTING_KEY: 'k',
+    DEAD_LETTER_EXCHANGE: 'd',
+    TASK_QUEUE: 'q',
+    SERVICE_NAME: 's',
+    STORAGE_CONTROLLER_AGENT_ID: 'a',
+    PREFETCH_COUNT: '64',
+    CEPH_CONF: '/c',
+    CEPH_USER: 'hypervisor',
+    CEPH_KEYRING: '/k',
+    CEPH_DEFAULT_POOL: 'v',
+    CEPH_CATALOG_POOL: 'g',
+    INVENTORY_INTERVAL_MS: '1',
+    HEARTBEAT_INTERVAL_MS: '2',
+    CREATE_READINESS_TIMEOUT_MS: '3',
+    BROKER_RECONNECT_DELAY_MS: '4',
+    LOG_ENABLED: 'false',
+    LOG_LEVEL: 'debug',
+    LOG_JSON: '1',
+    LOG_SERVICE_NAME: 'l',
+  })
+  t.same(config, {
+    agentId: 'a',
+    serviceName: 's',
+    broker: {
+      url,
+      jobsExchange: 'j',
+      resultsExchange: 'r',
+      telemetryExchange: 't',
+      deadLetterExchange: 'd',
+      taskQueue: 'q',
+      inventoryRoutingKey: 'k',
+      prefetch: 64,
+      reconnectDelayMs: 4,
+    },
+    ceph: { configFile: '/c', user: 'hypervisor', keyring: '/k', volumePool: 'v', catalogPool: 'g' },
+    inventoryIntervalMs: 1,
+    heartbeatIntervalMs: 2,
+    createTimeoutMs: 3,
+    log: { enabled: false, level: 'debug', json: true, name: 'l' },
+  })
+})
+
+t.test('what is blank counts as not set', async t => {
+  t.same(read({ JOBS_EXCHANGE: '', CEPH_CONF: '', PREFETCH_COUNT: '', LOG_JSON: '' }), read())
+})
+
+t.test('a blank TASK_QUEUE is the queue of the agent', async t => {
+  t.equal(read({ TASK_QUEUE: '', STORAGE_CONTROLLER_AGENT_ID: 'a' }).broker.taskQueue, 'agent.a.tasks')
+  t.equal(read({ TASK_QUEUE: '  ' }).broker.taskQueue, 'agent.storage-controller-1.tasks')
+})
+
+t.test('RMQ_URL counts when BROKER_URL is not set', async t => {
+  t.equal(readConfig({ RMQ_URL: 'amqp://alias' }).broker.url, 'amqp://alias')
+  t.equal(readConfig({ BROKER_URL: '', RMQ_URL: 'amqps://alias' }).broker.url, 'amqps://alias')
+  t.equal(readConfig({ BROKER_URL: url, RMQ_URL: 'amqp://alias' }).broker.url, url)
+})
+
+t.test('booleans are 1, 0, true and false', async t => {
+  for (const [text, value] of [
+    ['1', true],
+    ['0', false],
+    ['true', true],
+    ['false', false],
+  ] as const) {
+    t.equal(read({ LOG_ENABLED: text }).log.enabled, value, text)
+  }
+})
+
+t.test('nothing in it can be changed', async t => {
+  const config = read()
+  t.throws(() => Object.assign(config, { agentId: 'other' }), TypeError)
+  t.throws(() => Object.assign(config.broker, { url: 'other' }), TypeError)
+})
+
+t.test('what is wrong is refused, each by its name', async t => {
+  const wrong: Record<string, [value: string, problem: RegExp][]> = {
+    BROKER_URL: [
+      ['broker', /must be an amqp/],
+      ['http://broker', /must be an amqp/],
+      ['amqp://', /must be an amqp/],
+    ],
+    PREFETCH_COUNT: [
+      ['0', /integer from 1 to 65535; got "0"/],
+      ['65536', /integer/],
+      ['ten', /integer/],
+      ['1.5', /integer/],
+      ['-1', /integer/],
+      ['1e3', /integer/],
+      ['0x10', /integer/],
+    ],
+    INVENTORY_INTERVAL_MS: [['2147483648', /integer from 1 to 2147483647/]],
+    HEARTBEAT_INTERVAL_MS: [['0', /integer/]],
+    CREATE_READINESS_TIMEOUT_MS: [['3 min', /integer/]],
+    BROKER_RECONNECT_DELAY_MS: [['99999999999999999999', /integer/]],
+    LOG_ENABLED: [['yes', /must be 1, 0, true or false; got "yes"/]],
+    LOG_JSON: [['TRUE', /must be 1, 0, true or false/]],
+    LOG_LEVEL: [['loud', /must be one of fatal, error/]],
+    CEPH_DEFAULT_POOL: [['a/b', /name of a pool/]],
+    CEPH_CATALOG_POOL: [['a@b', /name of a pool/]],
+    CEPH_USER: [['client.admin', /without the client\./]],
+    STORAGE_CONTROLLER_AGENT_ID: [['a'.repeat(201), /at most 200 bytes/]],
+    JOBS_EXCHANGE: [['ä'.repeat(128), /at most 255 bytes/]],
+    TASK_QUEUE: [['q'.repeat(256), /at most 255/]],
+  }
+  for (const [variable, values] of Object.entries(wrong)) {
+    for (const [value, problem] of values) {
+      const problems = problemsOf({ BROKER_URL: url, [variable]: value })
+      t.equal(problems.length, 1, `${variable}=${value.slice(0, 30)}`)
+      t.match(problems[0], problem)
+      t.ok(problems[0]?.startsWith(`${variable} `))
+    }
+  }
+})
+
+t.test('all that is wrong is named at once, and no secret shown', async t => {
+  const environment = {
+    RMQ_URL: 'http://user:hidden-password@broker',
+    PREFETCH_COUNT: 'x',
+    LOG_JSON: 'y',
+    LOG_LEVEL: 'z',
+  }
+  t.same(
+    problemsOf(environment).map(problem => problem.split(' ')[0]),
+    ['BROKER_URL', 'PREFETCH_COUNT', 'LOG_LEVEL', 'LOG_JSON'],
+  )
+  try {
+    readConfig(environment)
+    t.fail('must throw')
+  } catch (error) {
+    t.equal((error as Error).message.split('\n').length, 5, 'one a line')
+    t.notMatch(`${(error as Error).stack}${JSON.stringify(error)}`, /hidden/)
+  }
+  t.same(problemsOf({}), ['BROKER_URL is not set'])
+})

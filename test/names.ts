@@ -1,0 +1,52 @@
+import { createHash } from 'node:crypto'
+import t from 'tap'
+import { imageName, imageOf, iqnOf } from '../src/names.js'
+
+const hash = (taskId: string) => createHash('sha256').update(taskId).digest('hex').slice(0, 8)
+const named = (tenantId: string, name: string, taskId = 'task') => imageName({ taskId, tenantId, name })
+
+t.test('the name of an image', async t => {
+  const cases: [what: string, tenantId: string, name: string, base: string][] = [
+    ['is the tenant and the name', 'acme', 'web', 'acme-web'],
+    ['has the tenant once when the name begins with it', 'acme', 'acme-web', 'acme-web'],
+    ['has the tenant once when the name is it', 'acme', 'acme', 'acme'],
+    ['has the tenant when the name only begins with the same letters', 'acme', 'acmeweb', 'acme-acmeweb'],
+    ['keeps letters, digits, dots, underscores and dashes', 'Ac.me_1', 'Web-2', 'Ac.me_1-Web-2'],
+    ['has a dash for anything else', 'acme', 'my web/1@x', 'acme-my-web-1-x'],
+    ['has one dash for a run of them', 'acme', 'a -- \t b---c', 'acme-a-b-c'],
+    ['has no dash at the ends of its parts', '-acme-', '  web! ', 'acme-web'],
+    ['has a dash for what is not ASCII', 'acme', 'größe😀x', 'acme-gr-e-x'],
+    ['finds the tenant again once both are normal', 'ac me', 'ac me/web', 'ac-me-web'],
+  ]
+  for (const [what, tenantId, name, base] of cases) {
+    t.equal(named(tenantId, name), `${base}-${hash('task')}`, what)
+  }
+})
+
+t.test('the name of an image follows from the task', async t => {
+  t.equal(named('acme', 'web', 'one'), named('acme', 'web', 'one'))
+  t.not(named('acme', 'web', 'one'), named('acme', 'web', 'two'))
+})
+
+t.test('a name that cannot be is refused', async t => {
+  t.throws(() => named('acme', '///'), { code: 'INVALID_JOB', message: /^name has none/ })
+  t.throws(() => named('--', 'web'), { code: 'INVALID_JOB', message: /^tenantId has none/ })
+  const longest = 223 - 'iqn.2001-07.org.openhvx:'.length - 'acme-'.length - '-12345678'.length
+  t.equal(iqnOf(named('acme', 'n'.repeat(longest))).length, 223, 'an iqn can be this long')
+  t.throws(() => named('acme', 'n'.repeat(longest + 1)), { code: 'INVALID_JOB', message: /1 characters too long/ })
+})
+
+t.test('an iqn and an image stand for each other', async t => {
+  const image = named('acme', 'web')
+  t.equal(iqnOf(image), `iqn.2001-07.org.openhvx:${image}`)
+  t.equal(imageOf(iqnOf(image)), image)
+  t.equal(imageOf(image), image, 'as does the image itself')
+  for (const other of [
+    'iqn.2001-07.org.openhvx',
+    'iqn.2001-07.org.openhvx:',
+    'iqn.2003-01.org.linux-iscsi:disk',
+    'iqn.',
+  ]) {
+    t.throws(() => imageOf(other), { code: 'INVALID_JOB' }, other)
+  }
+})
