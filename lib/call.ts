@@ -13,8 +13,8 @@ export interface CallOptions {
 
 export interface ProgressOptions extends CallOptions {
   /**
-   * Called as the work goes on, with how much is done of how much; the unit is the call's own. There may be no report at
-   * all, and the last one may fall short of the total. An exception ends the call as an abort does.
+   * Called as the work goes on, with how much is done of how much; the unit is the call's own. There may be no report
+   * at all, and the last one may fall short of the total. An exception ends the call as an abort does.
    */
   onProgress?: OnProgress | undefined
 }

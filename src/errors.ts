@@ -44,10 +44,16 @@ export class JobError extends Error {
   }
 }
 
+/** As many as a person would read. A message of some megabytes can have some 100,000. */
+const mostProblems = 50
+const longestProblem = 300
+
 /** The job says what cannot be done, or says it wrongly. The message names every problem. */
 export class InvalidJobError extends JobError {
   constructor(problems: readonly string[]) {
-    super('INVALID_JOB', problems.join('; '))
+    const named = problems.slice(0, mostProblems).map(problem => problem.slice(0, longestProblem))
+    const rest = problems.length > mostProblems ? [`and ${problems.length - mostProblems} more`] : []
+    super('INVALID_JOB', [...named, ...rest].join('; '))
   }
 }
 

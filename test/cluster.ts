@@ -1,11 +1,12 @@
 /**
- * The real cluster that all tests share. `.taprc` starts it, and names it in CEPH_CONF, as any program of Ceph's has it.
+ * The real cluster that all tests share. Named by CEPH_CONF, as any program of Ceph's has it.
  */
 import { execFile } from 'node:child_process'
 import { basename } from 'node:path'
 import { promisify } from 'node:util'
 import type { Test } from 'tap'
 import { Cluster, type ConnectOptions, type Pool } from '../lib/index.js'
+import './support/stack.js'
 
 const poolName = 'rbd'
 let namespaces = 0

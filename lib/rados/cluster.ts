@@ -128,6 +128,11 @@ export class Cluster implements AsyncDisposable {
     return call(this.#resource, options, token => native.clusterFsid(this.handle, token))
   }
 
+  /** Whether another connection is to the same cluster. @internal */
+  async isSameAs(other: Cluster, options: CallOptions): Promise<boolean> {
+    return other === this || (await this.fsid(options)) === (await other.fsid(options))
+  }
+
   /** What the cluster holds, in raw bytes: replicas count. @implements rados_cluster_stat */
   async stat(options: CallOptions = {}): Promise<ClusterStat> {
     return call(this.#resource, options, token => native.clusterStat(this.handle, token))

@@ -48,8 +48,8 @@ export interface ObjectLockOptions extends CallOptions {
   /** After how many milliseconds the lock ends by itself, 68 years at most. Default: never. */
   duration?: number | undefined
   /**
-   * `may` renews a lock that is held already with this cookie; `must` does nothing else, and when it is not held that is
-   * a NotFoundError. Default: holding it already is an ExistsError.
+   * `may` renews a lock that is held already with this cookie; `must` does nothing else, and when it is not held that
+   * is a NotFoundError. Default: holding it already is an ExistsError.
    */
   renew?: 'may' | 'must' | undefined
 }
@@ -99,9 +99,10 @@ export class RadosObject {
    * @returns The object's version after it.
    * @throws {ConflictError} a condition does not hold
    * @throws {ObjectExistsError} an exclusive create, and it is there
-   * @throws {ObjectNotFoundError} a step needs the object: a condition, or the removal of something. Or the pool is gone.
-   * @throws {InvalidArgumentError} no steps; an object larger, or more data at once, than the OSDs allow; or a name of an
-   *   attribute that is too long
+   * @throws {ObjectNotFoundError} a step needs the object: a condition, or the removal of something. Or the pool is
+   *   gone.
+   * @throws {InvalidArgumentError} no steps; an object larger, or more data at once, than the OSDs allow; or a name of
+   *   an attribute that is too long
    *
    * @implements rados_create_write_op rados_aio_write_op_operate rados_release_write_op
    */
@@ -185,7 +186,13 @@ export class RadosObject {
     await this.operate(new WriteOperation().remove(), options)
   }
 
-  /** All attributes. @throws {ObjectNotFoundError} @implements rados_read_op_getxattrs rados_getxattrs_next rados_getxattrs_end */
+  /**
+   * All attributes.
+   *
+   * @throws {ObjectNotFoundError}
+   *
+   * @implements rados_read_op_getxattrs rados_getxattrs_next rados_getxattrs_end
+   */
   async getXattrs(options: CallOptions = {}): Promise<Map<string, Buffer>> {
     const { results } = await this.#read([['getXattrs']], options)
     return new Map(results[0] as [string, Buffer][])

@@ -9,6 +9,7 @@ import {
   checkOneOf,
   checkOptions,
   wrongType,
+  wrongValue,
 } from '../check.js'
 import type { Resource } from '../errors.js'
 import { type IoctxHandle, native } from '../native.js'
@@ -250,7 +251,13 @@ export class Pool implements AsyncDisposable {
     })
   }
 
-  /** Makes a namespace for images, in the pool: they do not nest. @throws {ExistsError} @implements rbd_namespace_create */
+  /**
+   * Makes a namespace for images, in the pool: they do not nest.
+   *
+   * @throws {ExistsError}
+   *
+   * @implements rbd_namespace_create
+   */
   async createNamespace(name: string, options: CallOptions = {}): Promise<void> {
     checkName('name', name)
     await call(this.#namespace(name), options, token => native.poolCreateNamespace(this.handle, name, token))
@@ -332,6 +339,10 @@ export class Pool implements AsyncDisposable {
     const { cloneFormat, ...rest } = options
     const [clone, callOptions] = imageOptions(rest)
     if (cloneFormat !== undefined) clone.cloneFormat = checkOneOf('cloneFormat', cloneFormat, [1, 2])
+    // librbd would do it, and leave a clone that cannot be opened and a parent that cannot tell its children.
+    if (!(await this.cluster.isSameAs(from.cluster, callOptions))) {
+      throw wrongValue('parent', "a snapshot in the clone's own cluster", `${from.path}/${image}@${snapshot}`)
+    }
     await call(this.#image(name), callOptions, token =>
       native.poolCloneImage(from.handle, image, snapshot, this.handle, name, clone, token),
     )

@@ -17,7 +17,10 @@ export type Comparison = 'eq' | 'ne' | 'gt' | 'gte' | 'lt' | 'lte'
 /** An OSD knows no others for the omap. */
 export type OmapComparison = 'eq' | 'gt' | 'lt'
 
-/** RADOS asks whether the value is greater than the attribute, and for the omap whether the key's is greater than the value. */
+/**
+ * RADOS asks whether the value is greater than the attribute, and for the omap whether the key's is greater than the
+ * value.
+ */
 const xattrComparisons = { eq: 'eq', ne: 'ne', gt: 'lt', gte: 'lte', lt: 'gt', lte: 'gte' } as const
 const comparisons = ['eq', 'ne', 'gt', 'gte', 'lt', 'lte'] as const
 const omapComparisons = ['eq', 'gt', 'lt'] as const
@@ -63,8 +66,8 @@ export class WriteOperation {
   }
 
   /**
-   * Only if the attribute compares so to `value`, byte by byte: with `gt`, if it is the greater. One that is absent counts
-   * as empty.
+   * Only if the attribute compares so to `value`, byte by byte: with `gt`, if it is the greater. One that is absent
+   * counts as empty.
    *
    * @implements rados_write_op_cmpxattr
    */

@@ -62,7 +62,11 @@ export class Config {
     this.#list = list
   }
 
-  /** All settings that can be overridden, as they are in effect. @implements rbd_config_image_list rbd_config_pool_list */
+  /**
+   * All settings that can be overridden, as they are in effect.
+   *
+   * @implements rbd_config_image_list rbd_config_pool_list
+   */
   async list(options: CallOptions = {}): Promise<ConfigOption[]> {
     return call({ kind: 'key', name: `${this.#owner}: settings` }, options, this.#list)
   }

@@ -9,6 +9,7 @@ import {
   checkView,
   outOfRange,
   wrongType,
+  wrongValue,
 } from '../check.js'
 import { InvalidArgumentError, type Resource, ShrinkNotAllowedError } from '../errors.js'
 import { type AbortToken, type ImageHandle, native } from '../native.js'
@@ -259,7 +260,7 @@ export class Image implements AsyncDisposable {
     const current = await this.size()
     if (size >= current) return error
     return new ShrinkNotAllowedError(
-      `${error.code}: ${size} bytes is smaller than ${current}, and allowShrink is not set, ${error.syscall} '${this.path}'`,
+      `${error.code}: ${size} bytes is less than ${current}, and allowShrink is not set, ${error.syscall} '${this.path}'`,
       error,
     )
   }
@@ -294,8 +295,8 @@ export class Image implements AsyncDisposable {
   }
 
   /**
-   * Copies from the parent what a clone still shares with it, so that it needs it no more. Progress is in objects. Abort
-   * stops it at the next object: the image is then still a clone, and keeps what it has got.
+   * Copies from the parent what a clone still shares with it, so that it needs it no more. Progress is in objects.
+   * Abort stops it at the next object: the image is then still a clone, and keeps what it has got.
    *
    * @throws {InvalidArgumentError} the image is no clone
    * @throws {ReadOnlyImageError}
@@ -327,9 +328,8 @@ export class Image implements AsyncDisposable {
   }
 
   /**
-   * Makes the object map anew from the objects; what it has of an object that is gone stays, for librbd takes that for one
-   * that is being written. Progress is in objects. Abort stops it: a map that was not valid is then
-   * still not.
+   * Makes the object map anew from the objects; what it has of an object that is gone stays, for librbd takes that for
+   * one that is being written. Progress is in objects. Abort stops it: a map that was not valid is then still not.
    *
    * @throws {InvalidArgumentError} the image has none
    * @throws {ReadOnlyImageError}
@@ -346,7 +346,7 @@ export class Image implements AsyncDisposable {
    * Copies the image as it is, without its snapshots; a copy of a clone is none. Progress is in bytes. Abort ends the
    * waiting only: the copy is made all the same.
    *
-   * @param pool - Where the copy goes.
+   * @param pool - Where the copy goes; it may be in another cluster.
    * @param options.sparseSize - Zeroes of at least this length in bytes become holes. Default: 4 KiB.
    * @throws {ImageExistsError}
    * @throws {PoolNotFoundError} there is no such namespace, or data pool
@@ -371,6 +371,7 @@ export class Image implements AsyncDisposable {
    * Copies the image with its snapshots; a copy of a clone is one too. Progress is in objects. Abort ends the waiting
    * only: the copy is made all the same.
    *
+   * @param pool - Where the copy goes; to another cluster only with `flatten`.
    * @param options.flatten - Copy what a clone shows of its parent too, so that the copy is none. Default: false.
    * @param options.cloneFormat - Of the copy of a clone, as for `pool.cloneImage()`.
    * @throws {ImageExistsError}
@@ -392,6 +393,9 @@ export class Image implements AsyncDisposable {
     const [layout, callOptions] = imageOptions(rest)
     if (cloneFormat !== undefined) layout.cloneFormat = checkOneOf('cloneFormat', cloneFormat, [1, 2])
     if (checkBoolean('flatten', flatten)) layout.flatten = 1
+    else if (!(await this.pool.cluster.isSameAs(pool.cluster, callOptions))) {
+      throw wrongValue('pool', "in the image's own cluster, or the copy flattened", pool.path)
+    }
     const resource: Resource = { kind: 'image', name: `${pool.path}/${name}` }
     await call(resource, callOptions, (token, onProgress) =>
       native.imageDeepCopy(this.handle, pool.handle, name, layout, onProgress, token),
@@ -408,14 +412,20 @@ export class Image implements AsyncDisposable {
     return new Snapshot(this, checkName('name', name))
   }
 
-  /** All snapshots, oldest first. @implements rbd_snap_list rbd_snap_list_end rbd_snap_get_timestamp rbd_snap_get_namespace_type rbd_snap_get_trash_namespace rbd_snap_is_protected */
+  /**
+   * All snapshots, oldest first.
+   *
+   * @implements rbd_snap_list rbd_snap_list_end rbd_snap_get_timestamp rbd_snap_get_namespace_type
+   *   rbd_snap_get_trash_namespace rbd_snap_is_protected
+   */
   async listSnapshots(options: CallOptions = {}): Promise<SnapshotInfo[]> {
     return call(this.#resource, options, token => native.snapshotList(this.handle, token))
   }
 
   /**
-   * Makes a snapshot. Where protecting it fails, the snapshot stays, and the error says so by its `syscall`. Progress is
-   * in attempts to have the image's users hold their I/O. Abort ends the waiting only, and nothing is protected then.
+   * Makes a snapshot. Where protecting it fails, the snapshot stays, and the error says so by its `syscall`. Progress
+   * is in attempts to have the image's users hold their I/O. Abort ends the waiting only, and nothing is protected
+   * then.
    *
    * @throws {SnapshotExistsError}
    * @throws {QuotaExceededError} there are as many as the limit allows
@@ -517,8 +527,8 @@ export class Image implements AsyncDisposable {
   }
 
   /**
-   * Gives a range back: it reads as zeroes, or as the parent's data where librbd finds that cheaper. What lies beyond the
-   * end of the image is left out.
+   * Gives a range back: it reads as zeroes, or as the parent's data where librbd finds that cheaper. What lies beyond
+   * the end of the image is left out.
    *
    * @param offset - In bytes.
    * @param length - In bytes.

@@ -35,8 +35,8 @@ export class ExclusiveLock {
   }
 
   /**
-   * Takes the lock and keeps it, whoever asks, until it is released. Once this was called, even in vain, this open image
-   * takes the lock by this method only: without it, its writes reject with a ReadOnlyImageError.
+   * Takes the lock and keeps it, whoever asks, until it is released. Once this was called, even in vain, this open
+   * image takes the lock by this method only: without it, its writes reject with a ReadOnlyImageError.
    *
    * @throws {ImageBusyError} another client keeps it
    * @throws {InvalidArgumentError} the image is opened read-only, or has not the feature `exclusive-lock`

@@ -16,8 +16,8 @@ export interface ImageLayout {
    */
   objectSize?: number | undefined
   /**
-   * In bytes; divides the object size. Default: the object size; for a clone or a copy, that of the original, so give it
-   * together with a smaller object size.
+   * In bytes; divides the object size. Default: the object size; for a clone or a copy, that of the original, so give
+   * it together with a smaller object size.
    */
   stripeUnit?: number | undefined
   /** Over how many objects a stripe goes. Default: 1; for a clone or a copy, that of the original. */

@@ -81,14 +81,14 @@ export class Trash {
   }
 
   /**
-   * Removes an image from the trash, with its data. Progress is in objects. Abort stops it at the next object: the image
-   * is then still in the trash, and some of its data is gone.
+   * Removes an image from the trash, with its data. Progress is in objects. Abort stops it at the next object: the
+   * image is then still in the trash, and some of its data is gone.
    *
    * @param options.force - Even if it is deferred. Default: false.
    * @throws {ImageNotFoundError} no such image is in the trash
    * @throws {ImageDeferredError} it is deferred, and not forced
    * @throws {ImageHasSnapshotsError}
-   * @throws {ImageBusyError} it is open somewhere, or being restored
+   * @throws {ImageBusyError} it is open somewhere
    *
    * @implements rbd_trash_remove_with_progress
    */

@@ -201,17 +201,17 @@ export class Session implements AsyncDisposable {
     await this.#publisher.publish(message)
   }
 
-  /** Takes no further messages, and resolves when those in hand are answered. */
+  /** Takes no further messages, and resolves when the broker knows that those in hand are answered. */
   async drain(): Promise<void> {
-    if (this.#consumer) await this.#stopConsuming(this.#consumer)
-    await Promise.all(this.#inHand)
-  }
-
-  async #stopConsuming({ channel, tag }: { channel: Channel; tag: string }): Promise<void> {
+    if (!this.#consumer) return
+    const { channel, tag } = this.#consumer
     try {
       await channel.cancel(tag)
+      await Promise.all(this.#inHand)
+      // The broker drops acknowledgements that it has not come to when the connection closes. It comes to them in order.
+      await channel.checkQueue(this.#surroundings.config.broker.taskQueue)
     } catch (error) {
-      if (!this.#isOver) throw error // else nothing is consumed any more, either
+      if (!this.#isOver) throw error // else what is in hand is delivered again
     }
   }
 

@@ -22,8 +22,16 @@ export interface JobResult extends Partial<Failure> {
   finishedAt: string
 }
 
+/** Of what is repeated from a message, which can be of any length, into a header, which cannot. */
+const longestReason = 1_000
+
 /** A message that is no job for this agent; the error's message is why. */
-export class NotAJobError extends Error {}
+export class NotAJobError extends Error {
+  constructor(reason: string) {
+    super(reason.slice(0, longestReason))
+    this.name = 'NotAJobError'
+  }
+}
 
 /** AMQP's limit for a correlation id, which the task's id becomes, and for a routing key, which the action is part of. */
 const longestId = 255
@@ -33,7 +41,7 @@ const envelope = z.object({
   taskId: text(longestId),
   agentId: z.string(),
   action: text(longestAction),
-  tenantId: z.string().nullish(),
+  tenantId: text(longestId).or(z.literal('')).nullish(),
   data: z.record(z.string(), z.unknown()).nullish(),
 })
 

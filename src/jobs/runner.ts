@@ -9,6 +9,11 @@ const keepResultsMs = 10 * 60_000
 /** The agent is stopping, and the job has not begun. */
 export class NotBegunError extends Error {}
 
+interface Kept {
+  result: Promise<JobResult>
+  expiry?: NodeJS.Timeout
+}
+
 /**
  * Runs jobs: those on one image in the order in which they came, others side by side.
  */
@@ -16,7 +21,7 @@ export class JobRunner {
   readonly #services: Services
   readonly #queue = new KeyedQueue()
   /** By task, until its result is published: a job that is delivered again meanwhile has a share in the one result. */
-  readonly #results = new Map<string, Promise<JobResult>>()
+  readonly #kept = new Map<string, Kept>()
   readonly #running = new Set<Promise<unknown>>()
   #stopping = false
 
@@ -38,24 +43,28 @@ export class JobRunner {
    */
   take(content: Uint8Array): { job: JobMessage; result: Promise<JobResult> } {
     const job = readJob(content, this.#services.config.agentId)
-    const result = this.#results.get(job.taskId) ?? this.#begin(job)
+    const { result } = this.#kept.get(job.taskId) ?? this.#begin(job)
     return { job, result }
   }
 
   /** The result of a task has been published: if the job comes again, it runs again. */
   forget(taskId: string): void {
-    this.#results.delete(taskId)
+    clearTimeout(this.#kept.get(taskId)?.expiry)
+    this.#kept.delete(taskId)
   }
 
-  #begin(job: JobMessage): Promise<JobResult> {
+  #begin(job: JobMessage): Kept {
     const result = this.#run(job)
-    this.#results.set(job.taskId, result)
+    const kept: Kept = { result }
+    this.#kept.set(job.taskId, kept)
     this.#running.add(result)
-    const forget = () => {
-      if (this.#results.get(job.taskId) === result) this.forget(job.taskId)
-    }
-    result.then(() => setTimeout(forget, keepResultsMs).unref(), forget).finally(() => this.#running.delete(result))
-    return result
+    const forget = () => this.forget(job.taskId)
+    result
+      .then(() => {
+        kept.expiry = setTimeout(forget, keepResultsMs).unref()
+      }, forget)
+      .finally(() => this.#running.delete(result))
+    return kept
   }
 
   async #run(job: JobMessage): Promise<JobResult> {
@@ -79,6 +88,11 @@ export class JobRunner {
   async #perform(planned: PlannedJob, log: Logger): Promise<object> {
     if (this.#stopping) throw new NotBegunError()
     log.info({ image: planned.image }, 'job begins')
-    return planned.run({ ...this.#services, log })
+    try {
+      return await planned.run({ ...this.#services, log })
+    } finally {
+      // A failure can leave something behind, too.
+      if (planned.image !== undefined) this.#services.telemetry.changed()
+    }
   }
 }

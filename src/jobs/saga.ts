@@ -10,6 +10,7 @@
  * its make may have taken effect all the same, and what it has left is looked for with find.
  */
 import { setTimeout as delay } from 'node:timers/promises'
+import { TimeoutError } from '../../lib/index.js'
 import { isRetryable, messageOf } from '../errors.js'
 import type { Logger } from '../log.js'
 
@@ -141,8 +142,13 @@ async function undo<Context, Job>(
       if (made !== undefined) await step.undo?.(context, made, job)
       return
     } catch (error) {
-      if (pause === null || !isRetryable(error)) throw error
+      if (pause === null || !isWorthRepeating(error)) throw error
       await delay(pause)
     }
   }
+}
+
+/** A time-out has had its patience already: to have more would hold the job's result back for minutes. */
+function isWorthRepeating(error: unknown): boolean {
+  return isRetryable(error) && !(error instanceof TimeoutError)
 }

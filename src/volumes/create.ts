@@ -8,7 +8,7 @@ import { cephName, dataSchema, nonEmptyText, sizeAliases, sizeInMiB } from '../j
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
 import { imageName, iqnOf } from '../names.js'
-import { clearRemains, type FoundVolume, findVolume } from './find.js'
+import { clearRemains, findVolume } from './find.js'
 import { type Stamp, writeStamp } from './stamp.js'
 
 export const createData = dataSchema(
@@ -19,10 +19,16 @@ export const createData = dataSchema(
     sizeMB: sizeInMiB(),
     tenantId: nonEmptyText().optional(),
     /** Where the volume is to be reachable. Nothing is exposed yet, so this is checked and no more. */
-    portals: z.array(z.strictObject({ host: nonEmptyText().optional(), ip: nonEmptyText() })).optional(),
+    portals: portals().optional(),
   },
   { name: ['refId', 'image'], sizeMB: sizeAliases },
 )
+
+/** Counted before they are looked at, as each wrong one would be a problem to name. */
+function portals() {
+  const portal = z.strictObject({ host: nonEmptyText().optional(), ip: nonEmptyText() })
+  return z.array(z.unknown(), 'must be a list').max(16, 'must be at most 16').pipe(z.array(portal))
+}
 
 interface CreatePlan {
   /** `pool/name` */
@@ -37,6 +43,13 @@ interface CreatePlan {
 interface Pools {
   volumes: Pool
   catalog: Pool | undefined
+}
+
+/** An image of this job's; without a stamp if it was made just now. */
+interface VolumeImage {
+  name: string
+  id: string
+  stamp?: Stamp
 }
 
 /**
@@ -57,15 +70,18 @@ const create = Saga.of<Pools, CreatePlan>()
     leaves: thatImage,
   })
   .step('image', {
-    find: ({ volumes }, plan) => findVolume(volumes, plan.name, plan.maker),
+    find: ({ volumes }, plan): Promise<VolumeImage | undefined> => findVolume(volumes, plan.name, plan.maker),
     make: ({ volumes }, plan, at) => makeImage(volumes, plan, at.source),
-    // What is ready may be in use.
-    undo: ({ volumes }, image) => removeUnlessReady(volumes, image),
+    undo: ({ volumes }, image, plan) => removeUnlessReady(volumes, image, plan),
     leaves: thatImage,
+  })
+  .step('stamp', {
+    find: async (_pools, _plan, at) => at.image.stamp,
+    make: ({ volumes }, plan, at) => stampImage(volumes, plan, at.image),
   })
   .step('ready', {
     // Grows it and says so. Nothing to undo: undoing the image removes all of it.
-    make: ({ volumes }, plan, at) => growAndMark(volumes, plan, at.image),
+    make: ({ volumes }, plan, at) => growAndMark(volumes, plan, at.stamp),
   })
 
 export function planCreate(job: JobMessage, data: z.output<typeof createData>, config: Config): CreatePlan {
@@ -81,18 +97,17 @@ export function planCreate(job: JobMessage, data: z.output<typeof createData>, c
   }
 }
 
-export async function createVolume({ cluster, config, telemetry, log }: Services, plan: CreatePlan): Promise<object> {
+export async function createVolume({ cluster, config, log }: Services, plan: CreatePlan): Promise<object> {
   await using volumes = await cluster.openPool(config.ceph.volumePool)
   // A task that was done before has its answer, whatever has become of the catalog image since.
   const earlier = await findVolume(volumes, plan.name, plan.maker)
   if (earlier?.stamp.readyAt) return answer(plan, earlier, true)
   await using catalog = plan.imageId === undefined ? undefined : await cluster.openPool(config.ceph.catalogPool)
   const at = await create.run({ volumes, catalog }, plan, { log, signal: AbortSignal.timeout(config.createTimeoutMs) })
-  telemetry.changed()
   return answer(plan, at.image, earlier !== undefined)
 }
 
-function answer({ name, tenantId }: CreatePlan, { id }: FoundVolume, imageExisted: boolean): object {
+function answer({ name, tenantId }: CreatePlan, { id }: VolumeImage, imageExisted: boolean): object {
   return { disk: { refId: iqnOf(name), name, id, tenantId }, imageExisted, targetExisted: false }
 }
 
@@ -116,7 +131,7 @@ async function sourceFor(catalog: Pool, imageId: string, { sizeBytes }: CreatePl
   return source.snapshot
 }
 
-async function makeImage(pool: Pool, plan: CreatePlan, source: SnapshotReference | null): Promise<FoundVolume> {
+async function makeImage(pool: Pool, plan: CreatePlan, source: SnapshotReference | null): Promise<VolumeImage> {
   const make = () =>
     source ? pool.cloneImage(source, plan.name) : pool.createImage(plan.name, { size: plan.sizeBytes })
   try {
@@ -128,24 +143,28 @@ async function makeImage(pool: Pool, plan: CreatePlan, source: SnapshotReference
     }
     await make()
   }
-  await using image = await pool.openImage(plan.name)
-  const { id } = await image.stat()
-  const { agent, task } = plan.maker
-  const stamp: Stamp = { image: id, agent, task, tenant: plan.tenantId, createdAt: new Date().toISOString() }
-  await writeStamp(image, stamp)
-  return { name: plan.name, id, stamp }
+  await using image = await pool.openImage(plan.name, { readOnly: true })
+  return { name: plan.name, id: (await image.stat()).id }
 }
 
-async function growAndMark(pool: Pool, plan: CreatePlan, { name, stamp }: FoundVolume): Promise<void> {
+async function stampImage(pool: Pool, { name, maker, tenantId }: CreatePlan, { id }: VolumeImage): Promise<Stamp> {
   await using image = await pool.openImage(name)
-  if ((await image.size()) < plan.sizeBytes) await image.resize(plan.sizeBytes)
+  const { agent, task } = maker
+  const stamp = { image: id, agent, task, tenant: tenantId, createdAt: new Date().toISOString() }
+  await writeStamp(image, stamp)
+  return stamp
+}
+
+async function growAndMark(pool: Pool, { name, sizeBytes }: CreatePlan, stamp: Stamp): Promise<void> {
+  await using image = await pool.openImage(name)
+  if ((await image.size()) < sizeBytes) await image.resize(sizeBytes)
   await writeStamp(image, { ...stamp, readyAt: new Date().toISOString() })
 }
 
 /** Looks again: what was not ready when it was found or made may be so by now. */
-async function removeUnlessReady(pool: Pool, { name, stamp }: FoundVolume): Promise<void> {
-  const volume = await findVolume(pool, name, { agent: stamp.agent, task: stamp.task })
-  if (volume === undefined) return
+async function removeUnlessReady(pool: Pool, { name, id }: VolumeImage, { maker }: CreatePlan): Promise<void> {
+  const volume = await findVolume(pool, name, maker)
+  if (volume?.id !== id) return // not stamped yet: freeing the name removes it
   if (volume.stamp.readyAt !== undefined) {
     throw new JobError('VOLUME_READY', 'it is marked as ready, and so may be in use: send the task again to have it')
   }

@@ -68,10 +68,9 @@ export function planDelete(job: JobMessage, data: z.output<typeof deleteData>, c
   }
 }
 
-export async function deleteVolume({ cluster, telemetry, log }: Services, plan: DeletePlan): Promise<object> {
+export async function deleteVolume({ cluster, log }: Services, plan: DeletePlan): Promise<object> {
   await using pool = await cluster.openPool(plan.poolName)
   const { removed } = await remove.run(pool, plan, { log })
-  if (removed) telemetry.changed()
   return {
     refId: plan.refId,
     // No volume is exposed yet, so there is no target to delete.

@@ -28,6 +28,10 @@ t.test('a message that is no job', async t => {
       content: Buffer.from(`{"agentId":"${site.agentId}","taskId":"\\ud800","action":"storage.create"}`),
       reason: /^no job: taskId: must be well-formed Unicode$/,
     },
+    'a job for an agent with a name that fits into no header': {
+      content: { agentId: 'x'.repeat(100_000), taskId: 't', action: 'storage.create' },
+      reason: /^for agent "xxx/,
+    },
     'a job for another agent': {
       content: { agentId: 'somebody', taskId: 't', action: 'storage.create' },
       reason: /^for agent "somebody", this is agent-/,
@@ -77,6 +81,17 @@ t.test('a job that cannot be', async t => {
     const result = await site.perform(site.job('inventory.refresh', { full: 'yes', and: 1, more: 2 }))
     t.match(result, { ok: false, code: 'INVALID_JOB' })
     t.equal(result.error, 'full: must be true or false; and: unknown key; more: unknown key')
+  })
+
+  await t.test('has an answer of a bearable length, whatever its own', async t => {
+    const unknown = Object.fromEntries(Array.from({ length: 10_000 }, (_, i) => [`${i}${'x'.repeat(1_000)}`, i]))
+    const { code, error = '' } = await site.perform(site.job('inventory.refresh', unknown))
+    t.equal(code, 'INVALID_JOB')
+    t.match(error, /; and 9950 more$/)
+    t.ok(error.length < 20_000)
+    const portals = Array.from({ length: 1_000_000 }, () => ({}))
+    const result = await site.perform(site.job('storage.create', { name: 'x', sizeMB: 1, portals }))
+    t.equal(result.error, 'portals: must be at most 16')
   })
 
   await t.test('may have keys in its envelope that nobody knows', async t => {

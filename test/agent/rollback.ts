@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
@@ -39,6 +40,21 @@ t.test('a storage.create that fails', async t => {
     const result = await site.perform(site.job('storage.create', { name: 'huge', sizeMB: tooLargeMiB }))
     t.match(result, { ok: false, rollback: { complete: true } })
     t.same(await site.imageNames(), [])
+  })
+
+  await t.test('takes away what is left of an image that was damaged before its stamp', async t => {
+    const job = feasible()
+    const path = `${pool.name}/${nameFor(job)}`
+    site.onLog = line => {
+      if (line.step !== 'image' || line.msg !== 'step done') return
+      // The agent waits meanwhile: this is its own process.
+      const { id } = JSON.parse(execFileSync('rbd', ['info', '--format', 'json', path]).toString())
+      execFileSync('rados', ['--pool', pool.name, 'rm', `rbd_header.${id}`])
+    }
+    const result = await site.perform(job)
+    site.onLog = () => {}
+    t.match(result, { ok: false, code: 'IMAGE_NOT_FOUND', rollback: { complete: true, leftovers: [] } })
+    t.same(await site.imageNames(), [], 'not even its name is left')
   })
 
   await t.test('names what it could not take away, and why', async t => {
@@ -95,6 +111,15 @@ t.test('a storage.create that fails', async t => {
   })
 })
 
+t.test('a storage.create that takes too long', async t => {
+  const site = await TestSite.open(t)
+  const { name: imageId } = await golden(t, site)
+  await site.startAgent({ CREATE_READINESS_TIMEOUT_MS: '1' })
+  const job = site.job('storage.create', { name: 'slow', imageId, sizeMB: 16 })
+  t.match(await site.perform(job), { ok: false, code: 'JOB_TIMEOUT', retryable: true, rollback: { complete: true } })
+  t.same(await site.imageNames(), [], 'is taken away')
+})
+
 t.test('a storage.create that was cut short before', async t => {
   const site = await TestSite.open(t)
   const { name: imageId } = await golden(t, site)
@@ -142,6 +167,8 @@ t.test('a storage.create that was cut short before', async t => {
     const { disk, imageExisted } = await site.succeed(again)
     t.equal(disk.id, id, 'it is the same image')
     t.equal(imageExisted, true)
+    const kept = JSON.parse(await run('rbd', 'image-meta', 'get', `${pool.name}/${name}`, 'cephkit.stamp'))
+    t.match(kept, { ...stamp, readyAt: /Z$/ })
     t.equal(JSON.parse(await run('rbd', 'info', '--format', 'json', `${pool.name}/${name}`)).size, 16 * MiB)
   })
 

@@ -1,7 +1,9 @@
 import { hostname } from 'node:os'
 import { setTimeout as delay } from 'node:timers/promises'
+import { pino } from 'pino'
 import t from 'tap'
-import type { Inventory } from '../../src/agent/index.js'
+import { type Inventory, readConfig } from '../../src/agent/index.js'
+import { Telemetry } from '../../src/inventory/telemetry.js'
 import { rbdJson, run } from '../cluster.js'
 import { TestSite, until } from '../support/broker.js'
 import { golden } from '../support/golden.js'
@@ -117,4 +119,26 @@ t.test('an inventory without a catalog pool', async t => {
   await site.startAgent({ CEPH_CATALOG_POOL: 'no-such-pool' })
   const { inventory } = await site.succeed(site.job('inventory.refresh', {}))
   t.same(inventory.catalog, [])
+})
+
+t.test('telemetry that has stopped collects nothing more', async t => {
+  let collected = 0
+  const telemetry = new Telemetry({
+    config: readConfig({ BROKER_URL: 'amqp://nowhere', HEARTBEAT_INTERVAL_MS: '10', INVENTORY_INTERVAL_MS: '10' }),
+    log: pino({ enabled: false }),
+    collect: async () => {
+      collected++
+      return {} as Inventory
+    },
+    publish: async () => {},
+  })
+  telemetry.start()
+  await delay(100)
+  t.ok(collected > 2)
+  telemetry.changed()
+  await telemetry.stop()
+  const before = collected
+  telemetry.changed()
+  await delay(1_500)
+  t.equal(collected, before)
 })

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { run, testPool } from '../cluster.js'
-import { python } from '../python.js'
+import { python } from '../support/python.js'
 
 t.test('attributes', async t => {
   const pool = await testPool(t)

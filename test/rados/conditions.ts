@@ -2,7 +2,7 @@
 import t from 'tap'
 import { type Comparison, type OmapComparison, WriteOperation } from '../../lib/index.js'
 import { run, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
+import { fails } from '../support/failures.js'
 
 t.test('an operation does all of its steps', async t => {
   const pool = await testPool(t)

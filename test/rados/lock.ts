@@ -2,8 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { RadosObject } from '../../lib/index.js'
 import { run, testCluster, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
-import { python } from '../python.js'
+import { until } from '../process.js'
+import { fails } from '../support/failures.js'
+import { python } from '../support/python.js'
 
 /** An object, and the same as another client has it. */
 async function twoClients(t: Test): Promise<[RadosObject, RadosObject, name: string]> {
@@ -65,14 +66,13 @@ t.test('a shared lock', async t => {
 
 t.test('a lock with a duration', async t => {
   const [ours, theirs] = await twoClients(t)
-  await ours.lockExclusive('lock', { duration: 400 })
-  await fails(t, { 'is held': [() => theirs.lockExclusive('lock'), busy] })
-  await sleep(250)
-  await ours.lockExclusive('lock', { duration: 400, renew: 'must' })
-  await sleep(250)
+  await ours.lockExclusive('lock', { duration: 1500 })
+  await ours.lockExclusive('lock', { duration: 3000, renew: 'must' })
+  const renewed = Date.now()
+  await sleep(1800)
   await fails(t, { 'is still held when renewed': [() => theirs.lockExclusive('lock'), busy] })
-  await sleep(250)
-  t.same((await theirs.listLockers('lock')).lockers, [], 'and then ends by itself')
+  t.ok(await until(async () => (await theirs.listLockers('lock')).lockers.length === 0, 10_000), 'and then ends')
+  t.ok(Date.now() - renewed > 2500, 'by itself, in time')
   await fails(t, { 'after which it cannot be renewed': [() => ours.lockExclusive('lock', { renew: 'must' }), notHeld] })
   await ours.lockExclusive('lock', { duration: 60_000, renew: 'may' })
   await ours.lockExclusive('lock', { duration: 60_000, renew: 'may' })

@@ -1,8 +1,8 @@
 import t from 'tap'
 import { MiB, type RadosObject, WriteOperation } from '../../lib/index.js'
 import { run, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
-import { python } from '../python.js'
+import { fails } from '../support/failures.js'
+import { python } from '../support/python.js'
 
 /** Larger than what one read fetches before it knows the size. */
 const large = Buffer.from(Array.from({ length: 5 * MiB }, (_, i) => i % 251))

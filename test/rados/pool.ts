@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import { MiB, type Pool } from '../../lib/index.js'
 import { rbdJson, run, testCluster, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
+import { fails } from '../support/failures.js'
 
 t.test('is seen through a namespace', async t => {
   const pool = await testPool(t)
@@ -34,6 +34,8 @@ t.test('has namespaces for images', async t => {
     'not there': [() => whole.removeNamespace(`${name}-not`), { name: 'NotFoundError', code: 'ENOENT' }],
     'too long for an OSD': [() => whole.createNamespace('n'.repeat(300)), { name: 'InvalidArgumentError' }],
   })
+  await pool.trash.move('disk')
+  await fails(t, { 'with trash in it': [() => whole.removeNamespace(pool.namespace), { name: 'BusyError' }] })
   await whole.removeNamespace(name)
   t.notOk(await whole.namespaceExists(name))
 })

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { RadosObject } from '../../lib/index.js'
 import { run, testCluster, testPool } from '../cluster.js'
-import { python } from '../python.js'
+import { python } from '../support/python.js'
 
 /** An object, and the same as another client has it. */
 async function twoClients(t: Test): Promise<[RadosObject, RadosObject]> {

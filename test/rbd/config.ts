@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import { MiB, type Pool, type QosChange } from '../../lib/index.js'
 import { rbdJson, run, testCluster, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
+import { fails } from '../support/failures.js'
 
 interface Setting {
   name: string

@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import { type Image, KiB, MiB, type Pool } from '../../lib/index.js'
 import { rbdJson, run, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
+import { fails } from '../support/failures.js'
 
 /** An image with data, zeroes and a snapshot. */
 async function original(t: Test): Promise<[Pool, Image]> {

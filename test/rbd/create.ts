@@ -1,8 +1,8 @@
 import t from 'tap'
 import { type CreateImageOptions, GiB, KiB, MiB, TiB } from '../../lib/index.js'
 import { rbdJson, run, testCluster, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
-import { python } from '../python.js'
+import { fails } from '../support/failures.js'
+import { python } from '../support/python.js'
 
 const defaults = ['layering', 'exclusive-lock', 'object-map', 'fast-diff', 'deep-flatten']
 

@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import { type Feature, type Image, MiB, type Pool } from '../../lib/index.js'
 import { rbdJson, run, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
+import { fails } from '../support/failures.js'
 
 async function disk(t: Test): Promise<[Pool, Image]> {
   const pool = await testPool(t)
@@ -37,6 +37,8 @@ t.test('an object map that is turned on is not valid before it is rebuilt', asyn
 t.test('features that cannot be changed', async t => {
   const [pool, image] = await disk(t)
   await image.disableFeatures(['deep-flatten'])
+  await pool.createImage('plain', { size: MiB, features: ['layering'] })
+  await using plain = await pool.openImage('plain')
   await using reader = await pool.openImage('disk', { readOnly: true })
   const invalid = { name: 'InvalidArgumentError', code: 'EINVAL', syscall: 'rbd_update_features' }
   const readOnly = { name: 'ReadOnlyImageError', code: 'EROFS' }
@@ -45,6 +47,7 @@ t.test('features that cannot be changed', async t => {
     'off already': [() => image.disableFeatures(['journaling']), invalid],
     'needed by another': [() => image.disableFeatures(['exclusive-lock']), invalid],
     'fixed when off': [() => image.enableFeatures(['deep-flatten']), invalid],
+    'in need of another': [() => plain.enableFeatures(['object-map']), invalid],
     'fixed for ever': [() => image.enableFeatures(['striping']), invalid],
     'none at all': [() => image.enableFeatures([]), invalid],
     'to who only reads': [() => reader.disableFeatures(['object-map']), readOnly],

@@ -1,8 +1,8 @@
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
 import { run, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
-import { python } from '../python.js'
+import { fails } from '../support/failures.js'
+import { python } from '../support/python.js'
 
 t.test('the data of an image', async t => {
   const pool = await testPool(t)

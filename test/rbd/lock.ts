@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { type Image, MiB, type Pool } from '../../lib/index.js'
 import { rbdJson, run, testCluster, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
+import { fails } from '../support/failures.js'
 
 /** An image, opened by two clients. */
 async function twoClients(t: Test, features?: 'layering'): Promise<[Image, Image, Pool]> {

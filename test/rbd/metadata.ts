@@ -1,8 +1,8 @@
 import t from 'tap'
 import { type Metadata, MiB } from '../../lib/index.js'
 import { rbdJson, run, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
-import { python } from '../python.js'
+import { fails } from '../support/failures.js'
+import { python } from '../support/python.js'
 
 async function entries(metadata: Metadata): Promise<[string, string][]> {
   const all: [string, string][] = []

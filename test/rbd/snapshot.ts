@@ -1,8 +1,8 @@
 import t, { type Test } from 'tap'
 import { type Image, MiB, type Pool } from '../../lib/index.js'
 import { rbdJson, run, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
-import { python } from '../python.js'
+import { fails } from '../support/failures.js'
+import { python } from '../support/python.js'
 
 async function disk(t: Test): Promise<[Pool, Image]> {
   const pool = await testPool(t)

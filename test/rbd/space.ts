@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { type Image, KiB, MiB, type Pool } from '../../lib/index.js'
 import { rbdJson, run, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
+import { fails } from '../support/failures.js'
 
 async function disk(t: Test, features?: 'layering'): Promise<[Pool, Image]> {
   const pool = await testPool(t)

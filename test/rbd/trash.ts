@@ -1,7 +1,7 @@
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
 import { rbdJson, run, testCluster, testPool } from '../cluster.js'
-import { fails } from '../failures.js'
+import { fails } from '../support/failures.js'
 
 const hour = 3600
 const soon = () => new Date(Date.now() + 10_000)

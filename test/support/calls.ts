@@ -1,9 +1,9 @@
 /**
- * Every method that calls Ceph, called as it is meant to be: for the tests that say the same of all of them. Those check
- * that no method is missing here.
+ * Every method that calls Ceph, called as it is meant to be: for the tests that say the same of all of them. Those
+ * check that no method is missing here.
  */
-import type { Cluster, Image, Pool, RadosObject, Snapshot } from '../lib/index.js'
-import { WriteOperation } from '../lib/index.js'
+import type { Cluster, Image, Pool, RadosObject, Snapshot } from '../../lib/index.js'
+import { WriteOperation } from '../../lib/index.js'
 
 /** The options of each call are the test's. */
 type Calls<Subject> = Record<string, (subject: Subject, options: never) => Promise<unknown>>
@@ -144,7 +144,9 @@ export const ofSnapshot: Calls<Snapshot> = {
   remove: (snapshot, options) => snapshot.remove(options),
 }
 
-/** What all those calls are made on: an image with a snapshot and metadata, another image, and an object with an omap. */
+/**
+ * What all those calls are made on: an image with a snapshot and metadata, another image, and an object with an omap.
+ */
 export async function subjects(pool: Pool) {
   await pool.createImage('other', { size: 4096 })
   await pool.createImage('disk', { size: 2 ** 20 })

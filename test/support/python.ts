@@ -1,6 +1,6 @@
 /** python3-rados and python3-rbd: they read what cephkit made, and make what it reads. */
-import type { Pool } from '../lib/index.js'
-import { run } from './cluster.js'
+import type { Pool } from '../../lib/index.js'
+import { run } from '../cluster.js'
 
 /** Debian's own, for the modules are Debian's packages. */
 const interpreter = '/usr/bin/python3'
@@ -16,7 +16,10 @@ def answer(value):
     print(json.dumps(value, default=lambda other: other.decode() if isinstance(other, bytes) else str(other)))
 `
 
-/** Runs a script that knows `cluster`, `ioctx` (the pool's) and `images` (an rbd.RBD); gives what it calls `answer()` with. */
+/**
+ * Runs a script that knows `cluster`, `ioctx` (the pool's) and `images` (an rbd.RBD); gives what it calls `answer()`
+ * with.
+ */
 // biome-ignore lint/suspicious/noExplicitAny: the shape is the script's own
 export async function python(pool: Pool, script: string): Promise<any> {
   const output = await run(interpreter, '-c', prelude + script, pool.name, pool.namespace)

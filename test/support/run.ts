@@ -1,0 +1,37 @@
+/**
+ * Runs test files, each in a process of its own, on a development stack that they share.
+ *
+ *   node dist/test/support/run.js [dist/test/FILE.js ...]
+ *
+ * By tap's own means, for its command would want to compile TypeScript that is compiled already.
+ */
+import { readdirSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { startStack, stopStack } from '../../src/dev/stack.js'
+import { stackDir } from './stack.js'
+
+const root = fileURLToPath(new URL('..', import.meta.url))
+/** As many as there are cores on the smallest machine that is thought of. */
+const filesAtOnce = 2
+/** Longer than any takes on a busy machine. */
+const fileLimitMs = 300_000
+
+function allFiles(): string[] {
+  const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
+  return files.filter(file => file.endsWith('.js') && !file.startsWith('support/')).sort()
+}
+
+const named = process.argv.slice(2).map(file => relative(root, file))
+const files = named.length > 0 ? named : allFiles()
+
+if (!process.env.CEPH_CONF) {
+  t.teardown(() => stopStack(stackDir))
+  await startStack({ dir: stackDir, services: ['rabbitmq'] })
+}
+t.setTimeout(0)
+t.jobs = filesAtOnce
+for (const file of files) {
+  t.spawn(process.execPath, ['--enable-source-maps', join(root, file)], { buffered: true, timeout: fileLimitMs }, file)
+}
