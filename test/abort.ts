@@ -3,10 +3,10 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type CallOptions, Cluster, MiB, type Pool, type ProgressOptions } from '../lib/index.js'
-import { run, testCluster, testPool } from './cluster.js'
-import { until } from './process.js'
 import { allCalls, subjects } from './support/calls.js'
+import { run, testCluster, testPool } from './support/cluster.js'
 import { full, type LongCall, stopped, unstoppable } from './support/long-calls.js'
+import { until } from './support/process.js'
 
 t.setTimeout(120_000)
 

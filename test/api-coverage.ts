@@ -11,7 +11,7 @@ import {
   parseDeclaration,
   statementsOf,
 } from '../scripts/api-coverage.js'
-import { run } from './cluster.js'
+import { run } from './support/cluster.js'
 
 t.test('a function is counted however it is declared', t => {
   const declared = (statement: string) => parseDeclaration(statement) ?? null

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { MiB, type Pool } from '../lib/index.js'
 import { importCatalogImage } from '../src/catalog.js'
-import { rbdJson, run, testPool } from './cluster.js'
+import { rbdJson, run, testPool } from './support/cluster.js'
 import { testFolder } from './support/golden.js'
 
 /** A file of 33 MiB and a bit with data here and there, and mostly holes. */

@@ -13,8 +13,8 @@ import {
   Snapshot,
   Trash,
 } from '../lib/index.js'
-import { run, testCluster, testPool } from './cluster.js'
 import { allCalls, subjects } from './support/calls.js'
+import { run, testCluster, testPool } from './support/cluster.js'
 
 /** By the beginning of the names of their calls. */
 const classes: Record<string, { prototype: object }> = {

@@ -4,8 +4,8 @@
  */
 import t, { type Test } from 'tap'
 import { Cluster, WriteOperation } from '../lib/index.js'
-import { run, testPool } from './cluster.js'
 import { allCalls, subjects } from './support/calls.js'
+import { run, testPool } from './support/cluster.js'
 
 /** One of each type, to leave out what a parameter does take. */
 const ofType = {

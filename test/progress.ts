@@ -1,6 +1,6 @@
 /** What onProgress is told of each call that takes its time. */
 import t from 'tap'
-import { testPool } from './cluster.js'
+import { testPool } from './support/cluster.js'
 import { stopped, unstoppable } from './support/long-calls.js'
 
 t.setTimeout(120_000)

@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
-import { rbdJson, run } from '../cluster.js'
 import { TestSite } from '../support/broker.js'
+import { rbdJson, run } from '../support/cluster.js'
 import { golden, testFolder } from '../support/golden.js'
 
 t.test('storage.create', async t => {

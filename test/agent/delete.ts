@@ -1,6 +1,6 @@
 import t from 'tap'
-import { run } from '../cluster.js'
 import { TestSite } from '../support/broker.js'
+import { run } from '../support/cluster.js'
 import { golden } from '../support/golden.js'
 
 t.test('storage.delete', async t => {

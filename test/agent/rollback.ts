@@ -3,8 +3,8 @@ import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
 import { imageName } from '../../src/names.js'
-import { run } from '../cluster.js'
 import { type Job, TestSite } from '../support/broker.js'
+import { run } from '../support/cluster.js'
 import { golden } from '../support/golden.js'
 
 /** RBD's object map, a feature of every image here, ends at 1 PiB: a clone can be made, but not grown beyond that. */

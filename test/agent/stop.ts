@@ -25,9 +25,10 @@ t.test('a stop', async t => {
     t.ok(site.results.every(({ body }) => body.ok))
     t.ok(begun < 1 + later.length)
 
-    await site.startAgent()
+    const next = await site.startAgent()
     await until('the rest', () => new Set(site.results.map(({ body }) => body.taskId)).size === 1 + later.length)
     t.equal(site.results.length, 1 + later.length, 'what had not is done by the next agent, each once')
+    await next.stop()
   })
 
   await t.test('does not begin what waits for another job on the same image', async t => {
@@ -46,9 +47,10 @@ t.test('a stop', async t => {
     t.equal(site.resultsOf(remove).length, 0)
     t.ok((await site.imageNames()).includes(name))
 
-    await site.startAgent()
+    const next = await site.startAgent()
     await until('the other', () => site.resultsOf(remove)[0])
     t.notOk((await site.imageNames()).includes(name))
+    await next.stop()
   })
 
   await t.test('can be asked for twice, and without a start', async t => {

@@ -3,10 +3,10 @@ import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
-import { testPool } from '../cluster.js'
-import { type Ending, endings, type Stage, stages } from './life.js'
+import { testPool } from '../support/cluster.js'
+import { type Ending, endings, type Stage, stages } from '../support/life.js'
 
-const life = fileURLToPath(new URL('life.js', import.meta.url))
+const life = fileURLToPath(new URL('../support/life.js', import.meta.url))
 const statusOf: Record<Ending, number> = { 'process.exit': 3, exception: 1, 'end of program': 0 }
 const limitMs = 10_000
 

@@ -3,10 +3,10 @@ import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
-import { testPool } from '../cluster.js'
-import { type Stage, stages } from './life.js'
+import { testPool } from '../support/cluster.js'
+import { type Stage, stages } from '../support/life.js'
 
-const life = fileURLToPath(new URL('life.js', import.meta.url))
+const life = fileURLToPath(new URL('../support/life.js', import.meta.url))
 
 /** A thread at that stage of its life. */
 async function livingThread(stage: Stage): Promise<Worker> {

@@ -82,7 +82,7 @@ t.test('a call on an OSD that stays away rejects in time', async t => {
 t.test('a process exits at once, or within a few seconds, whatever hangs', async t => {
   const { pool, cephConf, osdPid, cont } = await stackThatHangs(t)
   await pool.createImage('disk', { size: GiB })
-  const program = fileURLToPath(new URL('exit-while-hanging.js', import.meta.url))
+  const program = fileURLToPath(new URL('../support/exit-while-hanging.js', import.meta.url))
   for (const calls of ['no calls', 'reads', 'writes', 'blocking calls']) {
     const started = performance.now()
     const child = spawn(process.execPath, [program, calls, String(osdPid)], {

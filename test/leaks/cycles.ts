@@ -1,8 +1,8 @@
 /** A thousand lives of an image leave nothing behind. */
 import t from 'tap'
 import { GiB, type Pool } from '../../lib/index.js'
-import { rbdJson, testPool } from '../cluster.js'
-import { collectGarbage, fileDescriptors, residentMiB, threads, until } from '../process.js'
+import { rbdJson, testPool } from '../support/cluster.js'
+import { collectGarbage, fileDescriptors, residentMiB, threads, until } from '../support/process.js'
 
 const cycles = 1000
 const warmUp = 100

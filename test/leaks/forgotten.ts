@@ -1,8 +1,8 @@
 /** What the program forgot to close is closed when it is collected, and not before. */
 import t from 'tap'
 import { Cluster, MiB } from '../../lib/index.js'
-import { rbdJson, testPool } from '../cluster.js'
-import { collectGarbage, threads, until } from '../process.js'
+import { rbdJson, testPool } from '../support/cluster.js'
+import { collectGarbage, threads, until } from '../support/process.js'
 
 async function watcherCount(imagePath: string): Promise<number> {
   return (await rbdJson('status', imagePath)).watchers.length

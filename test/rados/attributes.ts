@@ -1,5 +1,5 @@
 import t from 'tap'
-import { run, testPool } from '../cluster.js'
+import { run, testPool } from '../support/cluster.js'
 import { python } from '../support/python.js'
 
 t.test('attributes', async t => {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import t from 'tap'
 import { Cluster, type ConnectOptions } from '../../lib/index.js'
-import { run, testCluster } from '../cluster.js'
+import { run, testCluster } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 
 /** What `ceph` says, parsed. */

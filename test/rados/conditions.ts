@@ -1,7 +1,7 @@
 /** Write operations: all steps or none, and only if their conditions hold. */
 import t from 'tap'
 import { type Comparison, type OmapComparison, WriteOperation } from '../../lib/index.js'
-import { run, testPool } from '../cluster.js'
+import { run, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 
 t.test('an operation does all of its steps', async t => {

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { run, testCluster } from '../cluster.js'
+import { run, testCluster } from '../support/cluster.js'
 
 const many = 2500 // more than one batch
 

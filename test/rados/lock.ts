@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { RadosObject } from '../../lib/index.js'
-import { run, testCluster, testPool } from '../cluster.js'
-import { until } from '../process.js'
+import { run, testCluster, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
+import { until } from '../support/process.js'
 import { python } from '../support/python.js'
 
 /** An object, and the same as another client has it. */

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { MiB, type RadosObject, WriteOperation } from '../../lib/index.js'
-import { run, testPool } from '../cluster.js'
+import { run, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 import { python } from '../support/python.js'
 

@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import type { RadosObject } from '../../lib/index.js'
-import { run, testCluster, testPool } from '../cluster.js'
+import { run, testCluster, testPool } from '../support/cluster.js'
 import { python } from '../support/python.js'
 
 /** An object, and the same as another client has it. */

@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { MiB, type Pool, type QosChange } from '../../lib/index.js'
-import { rbdJson, run, testCluster, testPool } from '../cluster.js'
+import { rbdJson, run, testCluster, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 
 interface Setting {

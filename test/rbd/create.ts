@@ -1,6 +1,6 @@
 import t from 'tap'
 import { type CreateImageOptions, GiB, KiB, MiB, TiB } from '../../lib/index.js'
-import { rbdJson, run, testCluster, testPool } from '../cluster.js'
+import { rbdJson, run, testCluster, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 import { python } from '../support/python.js'
 

@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { type Feature, type Image, MiB, type Pool } from '../../lib/index.js'
-import { rbdJson, run, testPool } from '../cluster.js'
+import { rbdJson, run, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 
 async function disk(t: Test): Promise<[Pool, Image]> {

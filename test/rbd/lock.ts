@@ -1,7 +1,7 @@
 /** Two connections are two clients. */
 import t, { type Test } from 'tap'
 import { type Image, MiB, type Pool } from '../../lib/index.js'
-import { rbdJson, run, testCluster, testPool } from '../cluster.js'
+import { rbdJson, run, testCluster, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 
 /** An image, opened by two clients. */

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
-import { testPool } from '../cluster.js'
+import { testPool } from '../support/cluster.js'
 
 const opens = 20
 

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { Cluster, MiB } from '../../lib/index.js'
 import { startStack, stopStack } from '../../src/dev/stack.js'
-import { run, testPool } from '../cluster.js'
+import { run, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 
 t.test('an image goes to another cluster as a copy, and not as a clone', async t => {

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
-import { rbdJson, run, testPool } from '../cluster.js'
+import { rbdJson, run, testPool } from '../support/cluster.js'
 
 t.test('imageStats adds up what rbd pool stats adds up', async t => {
   const pool = await testPool(t)

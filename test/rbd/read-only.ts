@@ -1,7 +1,7 @@
 /** An image that is opened read-only, or at a snapshot, is not changed by any method. */
 import t from 'tap'
 import { type Image, MiB } from '../../lib/index.js'
-import { testPool } from '../cluster.js'
+import { testPool } from '../support/cluster.js'
 
 const changes: Record<string, (image: Image) => Promise<unknown>> = {
   resize: image => image.resize(2 * MiB),

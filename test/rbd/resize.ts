@@ -1,6 +1,6 @@
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
-import { rbdJson, testPool } from '../cluster.js'
+import { rbdJson, testPool } from '../support/cluster.js'
 
 t.test('resize', async t => {
   const pool = await testPool(t)

@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { type Image, MiB, type Pool } from '../../lib/index.js'
-import { rbdJson, run, testPool } from '../cluster.js'
+import { rbdJson, run, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 import { python } from '../support/python.js'
 

@@ -1,7 +1,7 @@
 /** What an image takes: usedBytes, sparsify, rebuildObjectMap. */
 import t, { type Test } from 'tap'
 import { type Image, KiB, MiB, type Pool } from '../../lib/index.js'
-import { rbdJson, run, testPool } from '../cluster.js'
+import { rbdJson, run, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 
 async function disk(t: Test, features?: 'layering'): Promise<[Pool, Image]> {

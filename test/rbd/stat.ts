@@ -1,6 +1,6 @@
 import t from 'tap'
 import { Image, MiB } from '../../lib/index.js'
-import { rbdJson, run, testPool } from '../cluster.js'
+import { rbdJson, run, testPool } from '../support/cluster.js'
 
 t.test('stat tells what rbd info tells', async t => {
   t.match(Image.libraryVersion, /^\d+\.\d+\.\d+$/)

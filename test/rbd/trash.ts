@@ -1,6 +1,6 @@
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
-import { rbdJson, run, testCluster, testPool } from '../cluster.js'
+import { rbdJson, run, testCluster, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 
 const hour = 3600

@@ -1,6 +1,6 @@
 /** The calls that take their time, with a way to see from outside how far they got. */
 import { type Feature, type Image, KiB, type Pool, type ProgressOptions } from '../../lib/index.js'
-import { rbdJson, run } from '../cluster.js'
+import { rbdJson, run } from './cluster.js'
 
 const objectSize = 4 * KiB
 const objects = 500

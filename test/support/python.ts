@@ -1,6 +1,6 @@
 /** python3-rados and python3-rbd: they read what cephkit made, and make what it reads. */
 import type { Pool } from '../../lib/index.js'
-import { run } from '../cluster.js'
+import { run } from './cluster.js'
 
 /** Debian's own, for the modules are Debian's packages. */
 const interpreter = '/usr/bin/python3'

@@ -3,7 +3,7 @@ import { readdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
-import { MiB } from '../lib/index.js'
+import { MiB } from '../../lib/index.js'
 
 export const threads = () => readdirSync('/proc/self/task').length
 export const fileDescriptors = () => readdirSync('/proc/self/fd').length

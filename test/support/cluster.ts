@@ -5,8 +5,8 @@ import { execFile } from 'node:child_process'
 import { basename } from 'node:path'
 import { promisify } from 'node:util'
 import type { Test } from 'tap'
-import { Cluster, type ConnectOptions, type Pool } from '../lib/index.js'
-import './support/stack.js'
+import { Cluster, type ConnectOptions, type Pool } from '../../lib/index.js'
+import './stack.js'
 
 const poolName = 'rbd'
 let namespaces = 0
