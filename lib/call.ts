@@ -102,5 +102,5 @@ async function stoppable<T>(
 }
 
 function isNativeError(error: unknown): error is Error & { errno: number; syscall: string } {
-  return error instanceof Error && 'errno' in error && 'syscall' in error && !('resource' in error)
+  return error instanceof Error && 'errno' in error && 'syscall' in error && !('code' in error)
 }

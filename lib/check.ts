@@ -104,6 +104,9 @@ export function checkView(argument: string, value: unknown): NodeJS.ArrayBufferV
   return checkNotShared(argument, value as NodeJS.ArrayBufferView)
 }
 
+/** librados counts the bytes of one call in an int. */
+const maxDataBytes = 2 ** 31 - 1
+
 /** Bytes to be copied: a Buffer or Uint8Array, or a string, which becomes UTF-8. */
 export function checkData(argument: string, value: unknown): Uint8Array {
   if (typeof value === 'string') {
@@ -111,6 +114,7 @@ export function checkData(argument: string, value: unknown): Uint8Array {
     return Buffer.from(value)
   }
   if (!(value instanceof Uint8Array)) throw wrongType(argument, 'a Buffer, Uint8Array or string', value)
+  if (value.length > maxDataBytes) throw outOfRange(argument, `at most ${maxDataBytes} bytes long`, value.length)
   return checkNotShared(argument, value)
 }
 

@@ -348,7 +348,7 @@ export interface Native {
   imageAdvisoryUnlock(image: ImageHandle, cookie: string, token?: Token): Promise<void>
   imageAdvisoryBreakLock(image: ImageHandle, client: string, cookie: string, token?: Token): Promise<void>
 
-  snapshotList(image: ImageHandle, token?: Token): Promise<NativeSnapshot[]>
+  snapshotList(image: ImageHandle, readOnly: boolean, token?: Token): Promise<NativeSnapshot[]>
   snapshotCreate(
     image: ImageHandle,
     name: string,

@@ -12,6 +12,7 @@ import {
 } from '../check.js'
 import type { Resource } from '../errors.js'
 import { type AbortToken, type ClusterHandle, native } from '../native.js'
+import { MiB } from '../units.js'
 import { Pool } from './pool.js'
 
 export interface ConnectOptions extends CallOptions {
@@ -54,8 +55,13 @@ export interface Command {
   [argument: string]: unknown
 }
 
-/** librados' own values of the options that `timeout` stands for. */
-const timeoutOptions = { client_mount_timeout: '300', rados_mon_op_timeout: '0', rados_osd_op_timeout: '0' }
+/** The options that `timeout` stands for, with librados' own values. */
+const timeouts = { client_mount_timeout: 300, rados_mon_op_timeout: 0, rados_osd_op_timeout: 0 }
+/**
+ * How much librados has in flight before its asynchronous calls wait, and with them the event loop; 0 is without a limit.
+ * With its own values of these.
+ */
+const throttles = { objecter_inflight_ops: 1024, objecter_inflight_op_bytes: 100 * MiB }
 const defaultTimeout = 30_000
 
 /**
@@ -108,6 +114,7 @@ export class Cluster implements AsyncDisposable {
         await readConfigFile(handle, configFile, 'mon_host' in cephOptions, resource, callOptions)
       for (const [option, value] of settings) await setOption(handle, option, value, callOptions)
       await setTimeouts(handle, timeout, cephOptions, callOptions)
+      await setUnlessSet(handle, throttles, '0', cephOptions, callOptions)
       await call(resource, callOptions, token => native.clusterConnect(handle, token))
     })
     return new Cluster(handle, resource)
@@ -401,11 +408,23 @@ async function setTimeouts(
   options: CallOptions,
 ): Promise<void> {
   const seconds = String(Math.ceil((timeout ?? defaultTimeout) / 1000))
-  for (const [option, libraryDefault] of Object.entries(timeoutOptions)) {
+  if (timeout === undefined) return setUnlessSet(handle, timeouts, seconds, cephOptions, options)
+  for (const option of Object.keys(timeouts)) {
+    if (!(option in cephOptions)) await setOption(handle, option, seconds, options)
+  }
+}
+
+/** Only where neither the caller nor the configuration says otherwise than librados does by itself. */
+async function setUnlessSet(
+  handle: ClusterHandle,
+  libraryDefaults: Record<string, number>,
+  value: string,
+  cephOptions: Record<string, string>,
+  options: CallOptions,
+): Promise<void> {
+  for (const [option, libraryDefault] of Object.entries(libraryDefaults)) {
     if (option in cephOptions) continue
-    const fromFile = await native.clusterGetOption(handle, option)
-    if (timeout !== undefined || Number(fromFile) === Number(libraryDefault)) {
-      await setOption(handle, option, seconds, options)
-    }
+    const current = await native.clusterGetOption(handle, option)
+    if (Number(current) === libraryDefault) await setOption(handle, option, value, options)
   }
 }

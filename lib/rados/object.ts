@@ -370,7 +370,7 @@ export class RadosObject {
     const handle = await open(this.#resource, callOptions, token =>
       native.watchStart(this.pool.handle, this.name, seconds, event => receive(event), token),
     )
-    const watch = new Watch(handle, this.#resource, listener)
+    const watch = new Watch(this, handle, this.#resource, listener)
     receive = event => watch.receive(event)
     for (const event of early) setImmediate(receive, event)
     return watch

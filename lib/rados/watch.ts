@@ -3,6 +3,7 @@ import { call } from '../call.js'
 import { checkData } from '../check.js'
 import { type CephError, type Resource, toCephError } from '../errors.js'
 import { type NativeWatchEvent, native, type WatchHandle } from '../native.js'
+import type { RadosObject } from './object.js'
 import type { Bytes } from './write-operation.js'
 
 export interface Notification {
@@ -32,14 +33,17 @@ interface WatchEvents {
  * A watch on a RADOS object, from `object.watch()`.
  */
 export class Watch extends EventEmitter<WatchEvents> implements AsyncDisposable {
+  /** What is watched. */
+  readonly object: RadosObject
   /** @internal */
   readonly handle: WatchHandle
   readonly #resource: Resource
   readonly #listener: WatchListener
 
   /** @internal */
-  constructor(handle: WatchHandle, resource: Resource, listener: WatchListener) {
+  constructor(object: RadosObject, handle: WatchHandle, resource: Resource, listener: WatchListener) {
     super()
+    this.object = object
     this.handle = handle
     this.#resource = resource
     this.#listener = listener

@@ -419,7 +419,7 @@ export class Image implements AsyncDisposable {
    *   rbd_snap_get_trash_namespace rbd_snap_is_protected
    */
   async listSnapshots(options: CallOptions = {}): Promise<SnapshotInfo[]> {
-    return call(this.#resource, options, token => native.snapshotList(this.handle, token))
+    return call(this.#resource, options, token => native.snapshotList(this.handle, this.readOnly, token))
   }
 
   /**

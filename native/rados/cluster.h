@@ -14,7 +14,6 @@ public:
     static constexpr const char* kKind = "a cluster";
 
     explicit Cluster(rados_t cluster) : cluster_(cluster) {}
-    const char* kind() const override { return kKind; }
     operator rados_t() const { return cluster_; }
 
 private:

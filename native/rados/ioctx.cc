@@ -1,6 +1,7 @@
 #include "rados/ioctx.h"
 
 #include "runtime/list.h"
+#include "runtime/utf8.h"
 
 namespace cephkit {
 namespace {
@@ -12,7 +13,6 @@ public:
 
     ObjectList(std::shared_ptr<Handle> ioctx, rados_list_ctx_t list)
         : Handle(std::move(ioctx)), list_(list) {}
-    const char* kind() const override { return kKind; }
     operator rados_list_ctx_t() const { return list_; }
 
 private:
@@ -86,7 +86,7 @@ Array NextObjects(ObjectList& list, uint32_t limit) {
                                                      &locator_size, &namespace_size);
         if (result == -ENOENT) break;
         Check("rados_nobjects_list_next2", result);
-        objects.push_back(Object{{"name", std::string(name, name_size)},
+        objects.push_back(Object{{"name", Text("rados_nobjects_list_next2", std::string(name, name_size))},
                                  {"namespace", std::string(object_namespace, namespace_size)},
                                  {"locator", locator == nullptr ? "" : std::string(locator, locator_size)}});
     }

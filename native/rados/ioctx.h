@@ -14,7 +14,6 @@ public:
     static constexpr const char* kKind = "a pool";
 
     IoCtx(std::shared_ptr<Handle> cluster, rados_ioctx_t ioctx) : Handle(std::move(cluster)), ioctx_(ioctx) {}
-    const char* kind() const override { return kKind; }
     operator rados_ioctx_t() const { return ioctx_; }
 
 private:

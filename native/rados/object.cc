@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "runtime/list.h"
+#include "runtime/utf8.h"
 
 namespace cephkit {
 namespace {
@@ -222,7 +223,7 @@ public:
             size_t size;
             Check("rados_getxattrs_next", rados_getxattrs_next(iterator_, &name, &value, &size));
             if (name == nullptr) return entries;
-            entries.push_back(Array{name, Bytes{std::string(value, size)}});
+            entries.push_back(Array{Text("rados_getxattrs_next", name), Bytes{std::string(value, size)}});
         }
     }
 
@@ -252,7 +253,8 @@ public:
             Check("rados_omap_get_next2",
                   rados_omap_get_next2(iterator_, &key, &value, &key_size, &value_size));
             if (key == nullptr) break;
-            entries.push_back(Array{std::string(key, key_size), Bytes{std::string(value, value_size)}});
+            entries.push_back(Array{Text("rados_omap_get_next2", std::string(key, key_size)),
+                                    Bytes{std::string(value, value_size)}});
         }
         return Object{{"entries", std::move(entries)}, {"more", more_ != 0}};
     }

@@ -16,7 +16,6 @@ public:
           ioctx_(ioctx),
           object_(std::move(object)),
           listener_(std::move(listener)) {}
-    const char* kind() const override { return kKind; }
     bool keeps_loop_alive() const override { return true; }
 
     // [worker] 0 s means the cluster's own time-out for watches.
@@ -50,6 +49,9 @@ private:
         // The watch was lost before, with its object or its connection: closed, then.
         if (result != -ENOENT && result != -ENOTCONN) Check("rados_unwatch2", result);
     }
+
+    // The function may hold the watch, which would then never be collected.
+    void Release() override { listener_ = nullptr; }
 
     rados_ioctx_t ioctx_;
     std::string object_;

@@ -9,7 +9,7 @@ namespace {
 // The image that an opening call fills in.
 class Opening {
 public:
-    explicit Opening(std::shared_ptr<Handle> ioctx) : ioctx_(std::move(ioctx)) {}
+    explicit Opening(std::shared_ptr<IoCtx> ioctx) : ioctx_(std::move(ioctx)) {}
     rbd_image_t* image() { return &image_; }
     Value ToValue(const AioResult& result) {
         result.Check();
@@ -17,7 +17,7 @@ public:
     }
 
 private:
-    std::shared_ptr<Handle> ioctx_;
+    std::shared_ptr<IoCtx> ioctx_;
     rbd_image_t image_ = nullptr;
 };
 
@@ -28,7 +28,7 @@ template <>
 struct Parameter<Opening*> {
     using Stored = std::unique_ptr<Opening>;
     static Stored Take(Arguments& arguments) {
-        return std::make_unique<Opening>(Handle::FromJs(arguments.First()));
+        return std::make_unique<Opening>(std::dynamic_pointer_cast<IoCtx>(Handle::FromJs(arguments.First())));
     }
     static Opening* Pass(const Stored& stored) { return stored.get(); }
 };

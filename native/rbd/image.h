@@ -16,13 +16,14 @@ class Image : public Handle {
 public:
     static constexpr const char* kKind = "an image";
 
-    Image(std::shared_ptr<Handle> ioctx, rbd_image_t image) : Handle(std::move(ioctx)), image_(image) {}
-    const char* kind() const override { return kKind; }
+    Image(std::shared_ptr<IoCtx> ioctx, rbd_image_t image) : Handle(ioctx), ioctx_(*ioctx), image_(image) {}
     operator rbd_image_t() const { return image_; }
+    rados_ioctx_t ioctx() const { return ioctx_; }
 
 private:
     void Destroy() override { Check("rbd_close", rbd_close(image_)); }
 
+    rados_ioctx_t ioctx_;
     rbd_image_t image_;
 };
 

@@ -12,8 +12,10 @@ int Write(RbdCompletion completion, Image& image, uint64_t offset, const PinnedD
 }
 
 // Answers the size of the image, within which the next writes need not look. librbd leaves out what lies
-// beyond the end, and says nothing.
-uint64_t WriteWithin(Image& image, uint64_t offset, const PinnedData& data) {
+// beyond the end, and says nothing. The data is a copy, as librbd's own of rbd_aio_write2() is: JavaScript
+// may resize or transfer its memory before a worker comes to it.
+uint64_t WriteWithin(Image& image, uint64_t offset, const Bytes& bytes) {
+    const auto& data = bytes.data;
     uint64_t size = 0;
     Check("rbd_get_size", rbd_get_size(image, &size));
     if (data.size() > size || offset > size - data.size())

@@ -34,13 +34,20 @@ void HoldHandle(Operation& operation, const T& stored) {
     if constexpr (std::is_convertible_v<T, std::shared_ptr<Handle>>) operation.Hold(stored);
 }
 
+template <typename T>
+void CheckOpen(Napi::Env env, const T& stored) {
+    if constexpr (std::is_convertible_v<T, std::shared_ptr<Handle>>) {
+        if (!stored->open()) throw ToJs(env, Failure{"close", EBADF, ""});
+    }
+}
+
 // Arguments and abort token of a call, kept until it has settled.
 template <typename... Parameters>
 class Bound : public Operation {
 public:
     // Braces, because they evaluate from left to right.
     explicit Bound(Arguments& arguments)
-        : Bound(arguments, StoredTuple<Parameters...>{Parameter<Parameters>::Take(arguments)...}) {}
+        : Bound(arguments, Opened(arguments, {Parameter<Parameters>::Take(arguments)...})) {}
 
 protected:
     Bound(Arguments& arguments, StoredTuple<Parameters...>&& stored)
@@ -59,6 +66,12 @@ protected:
     StoredTuple<Parameters...> stored_;
 
 private:
+    // After all are taken, because a getter among them may have closed what came before.
+    static StoredTuple<Parameters...> Opened(Arguments& arguments, StoredTuple<Parameters...>&& stored) {
+        std::apply([&](auto&... each) { (CheckOpen(arguments.env(), each), ...); }, stored);
+        return std::move(stored);
+    }
+
     std::shared_ptr<AbortToken> token_;
 };
 
@@ -97,6 +110,8 @@ public:
                 outcome_ = std::move(failure);
             } catch (const std::bad_alloc&) {
                 outcome_ = Failure{"malloc", ENOMEM, ""};
+            } catch (const std::exception& error) {
+                outcome_ = Failure{"librados", ENOTRECOVERABLE, error.what()};
             }
         }
         this->Finish();

@@ -70,7 +70,7 @@ void Environment::End(bool process_exits) {
             break;
         }
     }
-    if (operations_ > 0 && process_exits) on_exit([](int status, void*) { _exit(status); }, nullptr);
+    if (operations_ > 0) on_exit([](int status, void*) { _exit(status); }, nullptr);
     inbox_.Close();
     workers_->Stop();
 }

@@ -100,6 +100,7 @@ void Handle::DestroyWhenIdle() {
 void Handle::Closed(const std::optional<Failure>& failure) {
     state_ = State::kClosed;
     failure_ = failure;
+    Release();
     if (keeps_loop_alive()) environment_->Unhold();
     if (parent_ == nullptr) {
         environment_->RemoveRoot(shared_from_this());

@@ -27,9 +27,6 @@ public:
     Handle(const Handle&) = delete;
     virtual ~Handle() = default;
 
-    // "image", for messages.
-    virtual const char* kind() const = 0;
-
     // For handles that bring events, which a program may wait for without anything else to do.
     virtual bool keeps_loop_alive() const { return false; }
 
@@ -53,6 +50,9 @@ public:
 protected:
     // [worker] The native close. Throws Failure; the handle is closed all the same.
     virtual void Destroy() = 0;
+
+    // [JS thread] After the native close: lets go of what belongs to JavaScript.
+    virtual void Release() {}
 
 private:
     class Closing;

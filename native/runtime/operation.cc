@@ -56,12 +56,15 @@ void Operation::Deliver(Napi::Env env) {
         deferred_.Reject(ToJs(env, *failure).Value());
         return;
     }
+    Napi::Value value;
     try {
-        deferred_.Resolve(std::get<Value>(outcome).ToJs(env));
+        value = std::get<Value>(outcome).ToJs(env);
     } catch (const Napi::Error& error) {
-        // The value cannot be one of JavaScript's, such as a string beyond its longest.
+        // It cannot be a value of JavaScript's, such as a string beyond its longest.
         deferred_.Reject(error.Value());
+        return;
     }
+    deferred_.Resolve(value);
 }
 
 void Operation::Discard() {

@@ -167,19 +167,13 @@ struct Parameter<const StringMap&> : PlainParameter<StringMap> {
     }
 };
 
-// The memory of a Buffer, TypedArray or DataView, for librbd to read in place. Referenced until the operation
-// has settled.
-class PinnedData {
-public:
-    // An empty buffer may have no memory, and librbd takes NULL for a bug.
-    PinnedData(Napi::Object view, char* data, size_t size)
-        : view_(Napi::Persistent(view)), data_(data == nullptr ? &nothing_ : data), size_(size) {}
+// The memory of a Buffer, TypedArray or DataView.
+struct View {
+    Napi::Object object;
+    char* data;
+    size_t size;
 
-    char* data() const { return data_; }
-    size_t size() const { return size_; }
-
-    static PinnedData Take(Arguments& arguments) {
-        const auto value = arguments.Next();
+    static View Of(const Arguments& arguments, Napi::Value value) {
         if (value.IsDataView()) {
             auto view = value.As<Napi::DataView>();
             return {view, static_cast<char*>(view.Data()), view.ByteLength()};
@@ -189,6 +183,21 @@ public:
         auto* start = static_cast<char*>(view.ArrayBuffer().Data());
         return {view, start + view.ByteOffset(), view.ByteLength()};
     }
+};
+
+// For librbd to read in place. Referenced until the operation has settled.
+class PinnedData {
+public:
+    // An empty buffer may have no memory, and librbd takes NULL for a bug.
+    explicit PinnedData(const View& view)
+        : view_(Napi::Persistent(view.object)),
+          data_(view.data == nullptr ? &nothing_ : view.data),
+          size_(view.size) {}
+
+    char* data() const { return data_; }
+    size_t size() const { return size_; }
+
+    static PinnedData Take(Arguments& arguments) { return PinnedData(View::Of(arguments, arguments.Next())); }
 
 private:
     static inline char nothing_ = '\0';
@@ -224,11 +233,13 @@ struct Parameter<const PinnedBuffer&> : PlainParameter<PinnedBuffer> {
     static PinnedBuffer Take(Arguments& arguments) { return {arguments.env(), PinnedData::Take(arguments)}; }
 };
 
-// The bytes of a Buffer, copied: for arguments that are small, or that Ceph copies anyway.
+// The bytes of a view, copied: for arguments that are small, or that Ceph copies anyway. librados counts them
+// in an int, or in 32 bits.
 inline std::string ToBytes(const Arguments& arguments, Napi::Value value) {
-    if (!value.IsTypedArray()) throw arguments.Expected("a Buffer");
-    auto view = value.As<Napi::TypedArray>();
-    return {static_cast<char*>(view.ArrayBuffer().Data()) + view.ByteOffset(), view.ByteLength()};
+    const auto view = View::Of(arguments, value);
+    if (view.size > INT32_MAX)
+        throw Napi::RangeError::New(arguments.env(), arguments.position() + " is too long");
+    return {view.data, view.size};
 }
 
 template <>
@@ -244,7 +255,6 @@ struct Parameter<T&, std::enable_if_t<std::is_base_of_v<Handle, T>>> {
         const auto handle = Handle::FromJs(arguments.Next());
         auto typed = std::dynamic_pointer_cast<T>(handle);
         if (typed == nullptr) throw arguments.Expected(T::kKind);
-        if (!typed->open()) throw ToJs(arguments.env(), Failure{"close", EBADF, ""});
         return typed;
     }
     static T& Pass(const Stored& stored) { return *stored; }

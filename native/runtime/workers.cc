@@ -14,7 +14,7 @@ constexpr std::chrono::seconds idle_limit(10);
 }  // namespace
 
 void Workers::Submit(Job* job) {
-    std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_);
     queue_.push_back(job);
     // An idle thread counts as such until it has woken, so several jobs may share one idle thread for a
     // moment.
@@ -32,6 +32,8 @@ void Workers::Submit(Job* job) {
             }
         }
     }
+    // Woken while the lock is held, a thread would have to wait and be woken again, for the lock.
+    lock.unlock();
     wanted_.notify_one();
 }
 
@@ -44,11 +46,6 @@ void Workers::Stop() {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
     wanted_.notify_all();
-}
-
-Workers::Load Workers::load() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    return {queue_.size(), threads_, idle_};
 }
 
 void Workers::Work() {

@@ -33,14 +33,6 @@ public:
     // Ends idle threads, and busy ones after their job.
     void Stop();
 
-    // Jobs waiting and threads running, for the metrics.
-    struct Load {
-        size_t queued;
-        size_t threads;
-        size_t idle;
-    };
-    Load load();
-
 private:
     void Work();
 

@@ -17,6 +17,9 @@ interface Surroundings {
 /** Milliseconds to reach the broker in. */
 const connectTimeoutMs = 10_000
 
+/** Milliseconds to have everything declared in. */
+const setUpTimeoutMs = 30_000
+
 /** Milliseconds for the broker to agree that the connection is closed. */
 const closeTimeoutMs = 5_000
 
@@ -65,6 +68,7 @@ export class Session implements AsyncDisposable {
       clientProperties: { connection_name: `${serviceName} ${agentId}` },
     })
     const session = new Session(connection, surroundings)
+    const tooLong = setTimeout(() => session.#end(new Error('the broker takes too long')), setUpTimeoutMs)
     try {
       // Some calls of amqplib's never settle when the connection is lost at that moment.
       await Promise.race([session.#setUp(), session.ended.then(throwIt)])
@@ -72,6 +76,8 @@ export class Session implements AsyncDisposable {
     } catch (error) {
       await session.close()
       throw error
+    } finally {
+      clearTimeout(tooLong)
     }
   }
 

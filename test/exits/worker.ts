@@ -31,6 +31,14 @@ t.test('a worker thread is terminated', async t => {
   }
 })
 
+t.test('a worker thread is terminated while its listener runs', async t => {
+  const pool = await testPool(t)
+  process.env.LIFE_NAMESPACE = pool.namespace
+  await pool.createImage('disk', { size: MiB })
+  const worker = await livingThread('listener running')
+  await t.resolves(worker.terminate())
+})
+
 t.test('two worker threads have a cluster each, and the main thread another', async t => {
   const pool = await testPool(t)
   process.env.LIFE_NAMESPACE = pool.namespace

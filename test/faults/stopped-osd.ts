@@ -5,6 +5,8 @@ import { once } from 'node:events'
 import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { Cluster, GiB, type Image, MiB, type Pool } from '../../lib/index.js'
@@ -67,6 +69,24 @@ t.test('200 calls wait for a stopped OSD', async t => {
   const results = await Promise.allSettled(calls)
   t.equal(results.filter(({ status }) => status === 'rejected').length, 0, 'all calls come back')
   t.equal((await pool.listImages()).length, 101)
+})
+
+t.test('more calls than librados has in flight by itself do not stop the event loop', async t => {
+  const { pool, stop, cont } = await stackThatHangs(t)
+  await pool.object('x').writeFull('x')
+  stop()
+  const delay = monitorEventLoopDelay({ resolution: 5 })
+  delay.enable()
+  const calls: Promise<unknown>[] = []
+  for (let i = 0; i < 2000; i++) {
+    calls.push(pool.object('x').stat())
+    if (i % 100 === 0) await setImmediate()
+  }
+  await sleep(100)
+  delay.disable()
+  t.ok(delay.max < 1e9, `the loop stood still for ${(delay.max / 1e6).toFixed(0)} ms at most`)
+  cont()
+  await Promise.all(calls)
 })
 
 t.test('a call on an OSD that stays away rejects in time', async t => {

@@ -48,6 +48,23 @@ t.test('a call in flight ends well when its image is dropped', async t => {
   t.strictSame(lengths, Array(64).fill(MiB))
 })
 
+t.test('watches that are closed are collected, with what their listeners hold', async t => {
+  const pool = await testPool(t)
+  await pool.object('watched').writeFull('')
+  let collected = 0
+  const registry = new FinalizationRegistry(() => collected++)
+  for (let i = 0; i < 20; i++) {
+    const watch = await pool.object('watched').watch(() => void watch.closed)
+    registry.register(watch, i)
+    await watch.close()
+  }
+  const soon = () => {
+    collectGarbage()
+    return collected >= 19 // the last may still be in a register
+  }
+  t.ok(await until(soon, 5000), `${collected} of 20`)
+})
+
 t.test('clusters that are dropped are closed, with their threads', async t => {
   const before = threads()
   await (async () => {

@@ -22,7 +22,8 @@ export const stages = [
   'cluster closing',
   'cluster closed',
 ] as const
-export type Stage = (typeof stages)[number]
+/** The last one is for worker threads only, which can be ended from outside. */
+export type Stage = (typeof stages)[number] | 'listener running'
 
 export const endings = ['process.exit', 'exception', 'end of program'] as const
 export type Ending = (typeof endings)[number]
@@ -64,6 +65,14 @@ async function live(stage: Stage): Promise<void> {
       if (process.argv[3] === 'end of program') await watch.close()
       return
     }
+    case 'listener running':
+      await pool.object('watched').writeFull('')
+      await pool.object('watched').watch(() => {
+        parentPort?.postMessage(stage)
+        for (;;);
+      })
+      await pool.object('watched').notify('')
+      return
     case 'image closing':
       void image.close()
       return

@@ -1,0 +1,133 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { Client, pythonProgram } from '../scripts/bench/client.js'
+import { withPlace } from '../scripts/bench/cluster.js'
+import {
+  alternate,
+  type Comparison,
+  compare,
+  median,
+  percentile,
+  type Row,
+  toJson,
+  toTable,
+} from '../scripts/bench/harness.js'
+import { measureLifecycle } from '../scripts/bench/lifecycle.js'
+import { testCluster, testPool } from './support/cluster.js'
+
+const comparison: Comparison = {
+  part: 'lifecycle',
+  load: 'create',
+  metric: 'p50',
+  unit: 'ms',
+  better: 'less',
+  ours: 4,
+  peer: 5,
+  peerName: 'rbd',
+  need: 1,
+}
+
+t.test('a ratio above 1 is better, whichever way the metric counts', t => {
+  t.equal(compare(comparison).ratio, 1.25)
+  t.equal(compare({ ...comparison, better: 'more' }).ratio, 0.8)
+  t.equal(compare(comparison).ok, true)
+  t.equal(compare({ ...comparison, better: 'more' }).ok, false)
+  t.equal(compare({ ...comparison, better: 'more', need: 0.8 }).ok, true, 'just what is needed is enough')
+  t.equal(compare({ ...comparison, better: 'more', need: null }).ok, true, 'nothing is needed')
+  t.end()
+})
+
+t.test('statistics', t => {
+  t.equal(percentile([5, 1, 4, 2, 3], 50), 3)
+  t.equal(percentile([4, 1, 3, 2], 50), 2, 'a value that was measured')
+  t.equal(percentile([10, 9, 100], 99), 100)
+  t.equal(percentile([7], 1), 7)
+  t.equal(median([30, 1, 2]), 2)
+  t.equal(median([4, 1, 3, 2]), 2.5)
+  t.throws(() => percentile([], 50), RangeError)
+  t.throws(() => median([]), RangeError)
+  t.end()
+})
+
+t.test('every side has its turn in every round, and none is always first', async t => {
+  const order: string[] = []
+  const side = (name: string) => async () => order.push(name)
+  const [a, b, c] = await alternate(3, [side('a'), side('b'), side('c')])
+  t.equal(order.join(''), 'abcbcacab')
+  t.strictSame(
+    [a, b, c],
+    [
+      [1, 6, 8],
+      [2, 4, 9],
+      [3, 5, 7],
+    ],
+  )
+})
+
+t.test('the table has a line for each row, and marks what falls short', t => {
+  const table = toTable([
+    compare(comparison),
+    compare({ ...comparison, ours: 123.4 }),
+    compare({ ...comparison, need: null }),
+  ])
+  const lines = table.split('\n')
+  t.equal(lines.length, 4)
+  t.match(lines[1], /create +p50 +4\.00 ms +5\.00 ms +rbd +1\.25 +1\.00 +ok$/)
+  t.match(lines[2], /123 ms .* SHORT$/)
+  t.match(lines[3], /1\.25$/)
+  t.end()
+})
+
+async function bench(...args: string[]) {
+  const main = fileURLToPath(new URL('../scripts/bench/main.js', import.meta.url))
+  const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const [stdout, stderr, [status]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
+  return { stdout, stderr, status }
+}
+
+t.test('a part or an option that does not exist is told in a line', async t => {
+  const part = await bench('lifecycle', 'speed')
+  t.strictSame(part, { status: 1, stdout: '', stderr: "There is no part 'speed'. Parts: lifecycle.\n" })
+  const option = await bench('--fast')
+  t.match(option, { status: 1, stdout: '', stderr: /^Unknown option '--fast'.*\n$/ })
+})
+
+t.test('a client tells what went wrong in it', async t => {
+  const { name, namespace } = await testPool(t)
+  const program = pythonProgram('lifecycle_client.py', name, namespace)
+  await using client = await Client.start(program, process.env.CEPH_CONF ?? '', new AbortController().signal)
+  await t.rejects(client.call('measure', 'remove', 1, 1), { message: /python3-rbd.*ImageNotFound/ })
+  await t.rejects(client.call('juggle'), { message: /python3-rbd.*juggle/ })
+})
+
+t.test('lifecycle measures every operation beside every peer, and leaves nothing behind', async t => {
+  const { signal } = new AbortController()
+  const scale = { turns: 2, images: 2, rateTurns: 1, rateImages: 4 }
+  let ownNamespace = ''
+  const rows = await withPlace(signal, place => {
+    ownNamespace = place.namespace
+    return measureLifecycle({ ...place, quick: true, signal }, scale)
+  })
+
+  const printed: Row[] = JSON.parse(toJson(rows))
+  for (const row of printed) {
+    t.match(row, { part: 'lifecycle', load: String, metric: String, unit: String, peerName: String, ok: Boolean })
+    t.ok(row.ours > 0 && row.peer > 0 && row.ratio > 0, `${row.load} beside ${row.peerName}`)
+    t.ok(row.need === null || row.need > 0.9)
+    t.equal(Object.keys(row).join(' '), 'part load metric unit ours peer peerName need ratio ok')
+  }
+  const count = (metric: string, peerName: RegExp) =>
+    printed.filter(row => row.metric === metric && peerName.test(row.peerName)).length
+  t.equal(count('p50', /^python3-rbd$/), 5)
+  t.equal(count('p50', /^rbd command$/), 5)
+  t.equal(count('rate', /^python3-rbd, 64 threads$/), 5)
+  t.equal(count('client CPU', /^python3-rbd/), 2)
+  t.equal(printed.length, 17)
+
+  const cluster = await testCluster(t)
+  const pool = await cluster.openPool('rbd')
+  t.notOk((await pool.listNamespaces()).includes(ownNamespace))
+})
