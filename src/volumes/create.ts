@@ -8,7 +8,7 @@ import { cephName, dataSchema, nonEmptyText, sizeAliases, sizeInMiB } from '../j
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
 import { imageName, iqnOf } from '../names.js'
-import { clearRemains, findVolume } from './find.js'
+import { clearRemains, findVolume, onceClosed } from './find.js'
 import { type Stamp, writeStamp } from './stamp.js'
 
 export const createData = dataSchema(
@@ -138,7 +138,7 @@ async function makeImage(pool: Pool, plan: CreatePlan, source: SnapshotReference
     await make()
   } catch (error) {
     if (!(error instanceof ImageExistsError)) throw error
-    if (!(await clearRemains(pool, plan.name))) {
+    if (!(await onceClosed(() => clearRemains(pool, plan.name)))) {
       throw new ImageNotOursError(`an image ${plan.image} exists that was not made for this task`)
     }
     await make()

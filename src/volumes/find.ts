@@ -1,5 +1,6 @@
 /** Looking at images without assuming anything: absent is what Ceph says is absent, ours is what carries our stamp. */
-import { type Image, ImageNotFoundError, type Pool } from '../../lib/index.js'
+import { setTimeout as delay } from 'node:timers/promises'
+import { type Image, ImageBusyError, ImageNotFoundError, type Pool } from '../../lib/index.js'
 import { readStamp, type Stamp } from './stamp.js'
 
 /** What `look` gives for the image of that name; undefined if there is none. Any other trouble is thrown. */
@@ -41,10 +42,9 @@ export async function findVolume(
   })
 }
 
-/** Whether the image has none of anybody's data: nothing written, no snapshots, nobody who has it open. */
+/** Whether the image has none of anybody's data. */
 async function isBlank(image: Image): Promise<boolean> {
-  const [snapshots, watchers] = await Promise.all([image.listSnapshots(), image.watchers()])
-  return snapshots.length === 0 && watchers.length === 0 && (await image.usedBytes()) === 0
+  return (await image.listSnapshots()).length === 0 && (await image.usedBytes()) === 0
 }
 
 /**
@@ -55,6 +55,8 @@ async function isBlank(image: Image): Promise<boolean> {
  * not be known to its parent, which could then be removed from under it. It can be removed, though: the name holds the
  * hash of the task that asks, so nobody else comes to it by chance, and if somebody did all the same, what is removed
  * has nothing in it.
+ *
+ * @throws {ImageBusyError} somebody has it open
  */
 export async function clearRemains(pool: Pool, name: string): Promise<boolean> {
   const isRemains = await lookAt(
@@ -70,4 +72,20 @@ export async function clearRemains(pool: Pool, name: string): Promise<boolean> {
     if (!(error instanceof ImageNotFoundError)) throw error
   }
   return true
+}
+
+/** How long an agent that died can still count as somebody who has its images open, in milliseconds, and some more. */
+const watchTimeoutMs = 45_000
+const watchPollMs = 1_000
+
+/** Does something that needs an image nobody has open, when that is so, or after a client that died has been forgotten. */
+export async function onceClosed<T>(work: () => Promise<T>): Promise<T> {
+  for (const giveUpAt = Date.now() + watchTimeoutMs; ; ) {
+    try {
+      return await work()
+    } catch (error) {
+      if (!(error instanceof ImageBusyError) || Date.now() > giveUpAt) throw error
+    }
+    await delay(watchPollMs)
+  }
 }

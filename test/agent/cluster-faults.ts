@@ -1,16 +1,18 @@
-/** An OSD that hangs while the agent works. On a cluster of its own, whose clients give up after a few seconds. */
+/** Faults of the cluster while the agent works. On a cluster of its own, whose clients give up after a few seconds. */
+import { spawn } from 'node:child_process'
 import { appendFile, mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { startStack, stopStack } from '../../src/dev/stack.js'
 import { imageName } from '../../src/names.js'
-import { type Job, TestSite } from '../support/broker.js'
+import { type Job, TestSite, until } from '../support/broker.js'
+import { rbdJson, run } from '../support/cluster.js'
 import { golden } from '../support/golden.js'
 
 t.setTimeout(110_000)
 
-t.test('an OSD that hangs', async t => {
+async function ownSite(t: Test) {
   const dir = await mkdtemp(join(tmpdir(), 'cephkit-hanging-'))
   t.teardown(() => stopStack(dir))
   const stack = await startStack({ dir })
@@ -21,8 +23,11 @@ t.test('an OSD that hangs', async t => {
   t.teardown(() => process.kill(osd, 'SIGCONT'))
 
   const site = await TestSite.open(t)
-  const { name: imageId } = await golden(t, site)
-  const pool = await site.volumePool()
+  return { site, osd, imageId: (await golden(t, site)).name, pool: await site.volumePool() }
+}
+
+t.test('an OSD that hangs', async t => {
+  const { site, osd, imageId, pool } = await ownSite(t)
   await site.startAgent()
   const stopAfter = (job: Job, step: string) => {
     site.onLog = line => {
@@ -77,4 +82,22 @@ t.test('an OSD that hangs', async t => {
     const { inventory } = await site.succeed(site.job('inventory.refresh', {}))
     t.ok(inventory.volumes.length > 0)
   })
+})
+
+t.test('an agent that died right after it had made an image', async t => {
+  const { site, imageId, pool } = await ownSite(t)
+  // Ceph forgets a client that is gone after 30 seconds.
+  await run('ceph', 'tell', 'osd.*', 'config', 'set', 'osd_client_watch_timeout', '4')
+  await site.startAgent()
+  const job = site.job('storage.create', { name: 'web', imageId, sizeMB: 16 })
+  const name = imageName({ taskId: job.taskId, tenantId: 'acme', name: 'web' })
+  await run('rbd', 'clone', `${site.environment.CEPH_CATALOG_POOL}/${imageId}@base`, `${pool.name}/${name}`)
+  const other = spawn('rbd', ['watch', `${pool.name}/${name}`])
+  await until('it to be open', async () => {
+    const { watchers } = await rbdJson('status', `${pool.name}/${name}`)
+    return watchers.length > 0
+  })
+  other.kill('SIGKILL')
+  t.match(await site.succeed(job), { disk: { name }, imageExisted: false }, 'does not keep the job from being done')
+  t.same(await site.imageNames(), [name])
 })
