@@ -23,7 +23,7 @@ export interface ConnectOptions extends CallOptions {
   configFile?: string | null | undefined
   /** The user's name without `client.`. Default: `admin`. */
   user?: string | undefined
-  /** The user's keyring file. Default: what the configuration says. */
+  /** The user's keyring file. Default: `$CEPH_KEYRING`, or what the configuration says. */
   keyring?: string | undefined
   /** Ceph's own options, by their names in ceph.conf; they win over the file. */
   options?: Record<string, string> | undefined

@@ -10,9 +10,9 @@ import { fails } from '../support/failures.js'
 
 t.test('an image goes to another cluster as a copy, and not as a clone', async t => {
   const dir = mkdtempSync(join(tmpdir(), 'cephkit-other-'))
-  const { cephConf } = await startStack({ dir })
+  const { cephConf, keyring } = await startStack({ dir })
   t.teardown(() => stopStack(dir))
-  const there = await Cluster.connect({ configFile: cephConf })
+  const there = await Cluster.connect({ configFile: cephConf, keyring })
   t.teardown(() => there.close())
   const other = await there.openPool('rbd')
 
@@ -28,7 +28,11 @@ t.test('an image goes to another cluster as a copy, and not as a clone', async t
   await clone.deepCopy(other, 'deep copy', { flatten: true })
   const data = await run('rbd', 'export', '--no-progress', clone.path, '-')
   for (const name of ['copy', 'deep copy']) {
-    t.equal(await run('rbd', '--conf', cephConf, 'export', '--no-progress', `rbd/${name}`, '-'), data, name)
+    t.equal(
+      await run('rbd', '--conf', cephConf, '--keyring', keyring, 'export', '--no-progress', `rbd/${name}`, '-'),
+      data,
+      name,
+    )
   }
 
   const refused = { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message: /own cluster/ }
