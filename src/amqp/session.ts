@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Channel, type ChannelModel, type ConsumeMessage, connect } from 'amqplib'
 import type { Config } from '../config.js'
@@ -42,6 +43,8 @@ export class Session implements AsyncDisposable {
   private constructor(connection: ChannelModel, surroundings: Surroundings) {
     this.#connection = connection
     this.#surroundings = surroundings
+    // Each message that cannot be published at the moment waits with one.
+    setMaxListeners(0, this.#over.signal)
     this.ended = new Promise(resolve => {
       this.#end = reason => {
         this.#over.abort(reason)
