@@ -10,13 +10,13 @@ import { type Job, TestSite, until } from '../support/broker.js'
 import { rbdJson, run } from '../support/cluster.js'
 import { golden } from '../support/golden.js'
 
-t.setTimeout(110_000)
+t.setTimeout(250_000)
 
 async function ownSite(t: Test) {
   const dir = await mkdtemp(join(tmpdir(), 'cephkit-hanging-'))
   t.teardown(() => stopStack(dir))
   const stack = await startStack({ dir })
-  await appendFile(stack.cephConf, '\n[client]\nrados osd op timeout = 2\nrados mon op timeout = 2\n')
+  await appendFile(stack.cephConf, '\n[client]\nrados osd op timeout = 5\nrados mon op timeout = 5\n')
   const { BROKER_URL, ...env } = stack.env
   Object.assign(process.env, env)
   const osd = Number(stack.pids['osd.0'])
