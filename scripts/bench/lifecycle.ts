@@ -36,11 +36,13 @@ type Life<M> = Record<Operation, M>
 export interface Scale {
   turns: number
   images: number
+  /** One image a turn. */
+  commands: number
   rateTurns: number
   rateImages: number
 }
-const full: Scale = { turns: 20, images: 10, rateTurns: 5, rateImages: 256 }
-const quick: Scale = { turns: 10, images: 4, rateTurns: 5, rateImages: 64 }
+const full: Scale = { turns: 50, images: 4, commands: 20, rateTurns: 5, rateImages: 256 }
+const quick: Scale = { turns: 12, images: 3, commands: 5, rateTurns: 5, rateImages: 64 }
 
 const inFlight = 64
 
@@ -62,41 +64,29 @@ export async function measureLifecycle(context: Context, scale: Scale): Promise<
   await cephkit.call('prepare')
   await python.call('prepare')
   const command = new RbdCommand(`${pool}/${namespace}`, 'cephkit-golden@base', cephConf, signal)
-  return [...(await oneAfterTheOther(cephkit, python, command, scale)), ...(await manyInFlight(cephkit, python, scale))]
+  return [
+    ...(await oneAfterTheOther(cephkit, python, scale)),
+    ...(await besideCommand(cephkit, command, scale)),
+    ...(await manyInFlight(cephkit, python, scale)),
+  ]
 }
 
-async function oneAfterTheOther(
-  cephkit: Client,
-  python: Client,
-  command: RbdCommand,
-  { turns, images }: Scale,
-): Promise<Row[]> {
+async function oneAfterTheOther(cephkit: Client, python: Client, { turns, images }: Scale): Promise<Row[]> {
   await liveBoth(cephkit, python, images, 1)
-  const [ours, theirs, processes] = await alternate(turns, [
-    () => live(cephkit, images, 1),
-    () => live(python, images, 1),
-    // One image a turn: it is so much slower that a few tell as much.
-    () => eachOperation(operation => command.measure(operation, 1)),
-  ])
-  const beside = (lives: Life<Latencies>[], peerName: string, need: number | null) =>
-    timed.map(({ operation, title }) =>
-      compare({
-        part: 'lifecycle',
-        load: `${title}; one after the other`,
-        metric: 'p50',
-        unit: 'ms',
-        better: 'less',
-        ours: latency(ours, operation),
-        peer: latency(lives, operation),
-        peerName,
-        need,
-      }),
-    )
+  const [ours, theirs] = await alternate(turns, [() => live(cephkit, images, 1), () => live(python, images, 1)])
   return [
-    ...beside(theirs, python.name, costNeed),
+    ...latencies(ours, theirs, python.name, costNeed),
     cpu('one after the other', ours, theirs, images, python.name),
-    ...beside(processes, command.name, null),
   ]
+}
+
+/** Apart from the other comparison: what starts a process leaves cold caches to whoever comes next. */
+async function besideCommand(cephkit: Client, command: RbdCommand, { commands }: Scale): Promise<Row[]> {
+  const [ours, theirs] = await alternate(commands, [
+    () => live(cephkit, 1, 1),
+    () => eachOperation(operation => command.measure(operation)),
+  ])
+  return latencies(ours, theirs, command.name, null)
 }
 
 async function manyInFlight(cephkit: Client, python: Client, { rateTurns, rateImages }: Scale): Promise<Row[]> {
@@ -135,6 +125,22 @@ async function eachOperation<M>(measure: (operation: Operation) => Promise<M>): 
   const measured: Partial<Life<M>> = {}
   for (const { operation } of life) measured[operation] = await measure(operation)
   return measured as Life<M>
+}
+
+function latencies(ours: Life<Latencies>[], theirs: Life<Latencies>[], peerName: string, need: number | null): Row[] {
+  return timed.map(({ operation, title }) =>
+    compare({
+      part: 'lifecycle',
+      load: `${title}; one after the other`,
+      metric: 'p50',
+      unit: 'ms',
+      better: 'less',
+      ours: latency(ours, operation),
+      peer: latency(theirs, operation),
+      peerName,
+      need,
+    }),
+  )
 }
 
 const latency = (lives: Life<Latencies>[], operation: Operation) =>

@@ -23,29 +23,24 @@ const commands: Record<Operation, (image: string, golden: string) => string[][]>
 
 export class RbdCommand {
   readonly name = 'rbd command'
-  readonly #folder: string
+  readonly #image: string
   readonly #golden: string
   readonly #env: NodeJS.ProcessEnv
   readonly #signal: AbortSignal
 
   /** @param golden - The protected snapshot that clones are made of. */
   constructor(pool: string, golden: string, cephConf: string, signal: AbortSignal) {
-    this.#folder = `${pool}/rbd`
+    this.#image = `${pool}/rbd`
     this.#golden = `${pool}/${golden}`
     this.#env = { ...process.env, CEPH_CONF: cephConf }
     this.#signal = signal
   }
 
-  async measure(operation: Operation, count: number): Promise<Latencies> {
-    const latenciesMs: number[] = []
-    for (let number = 0; number < count; number++) {
-      const start = performance.now()
-      for (const args of commands[operation](`${this.#folder}-${number}`, this.#golden)) {
-        await this.#run(args)
-      }
-      latenciesMs.push(performance.now() - start)
-      this.#signal.throwIfAborted()
-    }
+  async measure(operation: Operation): Promise<Latencies> {
+    const start = performance.now()
+    for (const args of commands[operation](this.#image, this.#golden)) await this.#run(args)
+    const latenciesMs = [performance.now() - start]
+    this.#signal.throwIfAborted()
     return { latenciesMs }
   }
 

@@ -16,7 +16,7 @@ async function ownSite(t: Test) {
   const dir = await mkdtemp(join(tmpdir(), 'cephkit-hanging-'))
   t.teardown(() => stopStack(dir))
   const stack = await startStack({ dir })
-  await appendFile(stack.cephConf, '\n[client]\nrados osd op timeout = 5\nrados mon op timeout = 5\n')
+  await appendFile(stack.cephConf, '\n[client]\nrados osd op timeout = 3\nrados mon op timeout = 3\n')
   const { BROKER_URL, ...env } = stack.env
   Object.assign(process.env, env)
   const osd = Number(stack.pids['osd.0'])
