@@ -105,7 +105,7 @@ t.test('a client tells what went wrong in it', async t => {
 
 t.test('lifecycle measures every operation beside every peer, and leaves nothing behind', async t => {
   const { signal } = new AbortController()
-  const scale = { turns: 2, images: 2, commands: 1, rateTurns: 1, rateImages: 4 }
+  const scale = { processes: 1, turns: 1, images: 1, rateImages: 4, commands: 1 }
   let ownNamespace = ''
   const rows = await withPlace(signal, place => {
     ownNamespace = place.namespace

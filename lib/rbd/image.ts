@@ -556,7 +556,7 @@ export class Image implements AsyncDisposable {
   /**
    * Closes the image after its calls in flight, and writes what is in its cache. Safe to call again.
    *
-   * @implements rbd_close
+   * @implements rbd_aio_close
    */
   async close(): Promise<void> {
     await call(this.#resource, {}, () => native.close(this.handle))

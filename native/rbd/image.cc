@@ -33,6 +33,22 @@ struct Parameter<Opening*> {
     static Opening* Pass(const Stored& stored) { return stored.get(); }
 };
 
+void Image::StartDestroy(Closing* closing) {
+    const auto on_complete = [](rbd_completion_t completion, void* argument) {
+        const auto result = rbd_aio_get_return_value(completion);
+        rbd_aio_release(completion);
+        std::optional<Failure> failure;
+        if (result < 0) failure = Failure{"rbd_aio_close", static_cast<int>(-result), ""};
+        static_cast<Closing*>(argument)->Ended(std::move(failure));
+    };
+    rbd_completion_t completion = nullptr;
+    rbd_aio_create_completion(closing, on_complete, &completion);
+    const int result = rbd_aio_close(image_, completion);
+    if (result == 0) return;
+    rbd_aio_release(completion);
+    closing->Ended(Failure{"rbd_aio_close", -result, ""});
+}
+
 namespace {
 
 int Open(RbdCompletion completion, IoCtx& ioctx, Opening* opening, const char* name,

@@ -21,7 +21,7 @@ public:
     rados_ioctx_t ioctx() const { return ioctx_; }
 
 private:
-    void Destroy() override { Check("rbd_close", rbd_close(image_)); }
+    void StartDestroy(Closing* closing) override;
 
     rados_ioctx_t ioctx_;
     rbd_image_t image_;

@@ -59,42 +59,14 @@ void Handle::Close(ClosedCallback closed) {
     DestroyWhenIdle();
 }
 
-// The native close: an operation of its own, so that the event loop and the end of the environment wait for
-// it. It answers no promise.
-class Handle::Closing : public Delivery, public Job {
-public:
-    explicit Closing(std::shared_ptr<Handle> handle) : handle_(std::move(handle)) {
-        handle_->environment_->OperationStarted();
-    }
-
-    void Run() override {
-        try {
-            handle_->Destroy();
-        } catch (const Failure& failure) {
-            failure_ = failure;
-        }
-        handle_->environment_->inbox().Post(this);
-    }
-
-    // What is open must be closed, so this goes back to the end of the line.
-    void Cancel() override { handle_->environment_->workers().Submit(this); }
-
-    void Deliver(Napi::Env) override { Discard(); }
-    void Discard() override {
-        std::unique_ptr<Closing> self(this);
-        handle_->environment_->OperationEnded();
-        handle_->Closed(failure_);
-    }
-
-private:
-    std::shared_ptr<Handle> handle_;
-    std::optional<Failure> failure_;
-};
-
 void Handle::DestroyWhenIdle() {
     if (state_ != State::kClosing || operations_ > 0 || !children_.empty()) return;
     state_ = State::kDestroying;
-    environment_->workers().Submit(new Closing(shared_from_this()));
+    StartDestroy(new Closing(shared_from_this()));
+}
+
+void Handle::StartDestroy(Closing* closing) {
+    environment_->workers().Submit(closing);
 }
 
 void Handle::Closed(const std::optional<Failure>& failure) {
@@ -111,6 +83,39 @@ void Handle::Closed(const std::optional<Failure>& failure) {
     }
     for (const auto& closed : std::exchange(waiting_, {}))
         closed(failure_);
+}
+
+Handle::Closing::Closing(std::shared_ptr<Handle> handle) : handle_(std::move(handle)) {
+    handle_->environment_->OperationStarted();
+}
+
+void Handle::Closing::Ended(std::optional<Failure> failure) {
+    failure_ = std::move(failure);
+    handle_->environment_->inbox().Post(this);
+}
+
+void Handle::Closing::Run() {
+    try {
+        handle_->Destroy();
+        Ended(std::nullopt);
+    } catch (const Failure& failure) {
+        Ended(failure);
+    }
+}
+
+// What is open must be closed, so this goes back to the end of the line.
+void Handle::Closing::Cancel() {
+    handle_->environment_->workers().Submit(this);
+}
+
+void Handle::Closing::Deliver(Napi::Env) {
+    Discard();
+}
+
+void Handle::Closing::Discard() {
+    std::unique_ptr<Closing> self(this);
+    handle_->environment_->OperationEnded();
+    handle_->Closed(failure_);
 }
 
 }  // namespace cephkit

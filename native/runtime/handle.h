@@ -14,6 +14,8 @@
 #include <vector>
 
 #include "runtime/failure.h"
+#include "runtime/inbox.h"
+#include "runtime/workers.h"
 
 namespace cephkit {
 
@@ -48,14 +50,18 @@ public:
     void Close(ClosedCallback closed);
 
 protected:
-    // [worker] The native close. Throws Failure; the handle is closed all the same.
-    virtual void Destroy() = 0;
+    class Closing;
+
+    // [JS thread] Starts the native close. The closing is told how it ended; the handle is closed either way.
+    virtual void StartDestroy(Closing* closing);
+
+    // [worker] The native close, where it blocks. Throws Failure.
+    virtual void Destroy() {}
 
     // [JS thread] After the native close: lets go of what belongs to JavaScript.
     virtual void Release() {}
 
 private:
-    class Closing;
     enum class State { kOpen, kClosing, kDestroying, kClosed };
 
     void DestroyWhenIdle();
@@ -68,6 +74,25 @@ private:
     State state_ = State::kOpen;
     size_t operations_ = 0;
     std::vector<ClosedCallback> waiting_;
+    std::optional<Failure> failure_;
+};
+
+// The native close of one handle: an operation of its own, so that the event loop and the end of the
+// environment wait for it. It answers no promise.
+class Handle::Closing final : public Delivery, public Job {
+public:
+    explicit Closing(std::shared_ptr<Handle> handle);
+
+    // [any thread] Exactly once. The closing may be gone when this returns.
+    void Ended(std::optional<Failure> failure);
+
+    void Run() override;
+    void Cancel() override;
+    void Deliver(Napi::Env env) override;
+    void Discard() override;
+
+private:
+    std::shared_ptr<Handle> handle_;
     std::optional<Failure> failure_;
 };
 

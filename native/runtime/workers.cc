@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 #include <utility>
@@ -15,26 +16,29 @@ constexpr std::chrono::seconds idle_limit(10);
 
 void Workers::Submit(Job* job) {
     std::unique_lock<std::mutex> lock(mutex_);
+    if (!idle_.empty()) {
+        const auto seat = std::move(idle_.back());
+        idle_.pop_back();
+        seat->job = job;
+        // Called while the lock is held, the thread would have to wait and be woken again, for the lock.
+        lock.unlock();
+        seat->called.notify_one();
+        return;
+    }
     queue_.push_back(job);
-    // An idle thread counts as such until it has woken, so several jobs may share one idle thread for a
-    // moment.
-    if (idle_ < queue_.size() && threads_ < max_threads_) {
-        threads_++;
-        try {
-            std::thread([self = shared_from_this()] { self->Work(); }).detach();
-        } catch (const std::system_error&) {
-            threads_--;
-            // With other threads the job waits its turn. With none, and that is before the first call ever,
-            // it would wait for ever.
-            if (threads_ == 0) {
-                queue_.pop_back();
-                throw;
-            }
+    if (threads_ == max_threads_) return;
+    threads_++;
+    try {
+        std::thread([self = shared_from_this()] { self->Work(); }).detach();
+    } catch (const std::system_error&) {
+        threads_--;
+        // With other threads the job waits its turn. With none, and that is before the first call ever, it
+        // would wait for ever.
+        if (threads_ == 0) {
+            queue_.pop_back();
+            throw;
         }
     }
-    // Woken while the lock is held, a thread would have to wait and be woken again, for the lock.
-    lock.unlock();
-    wanted_.notify_one();
 }
 
 std::deque<Job*> Workers::TakeQueued() {
@@ -45,27 +49,33 @@ std::deque<Job*> Workers::TakeQueued() {
 void Workers::Stop() {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;
-    wanted_.notify_all();
+    for (const auto& seat : idle_)
+        seat->called.notify_one();
 }
 
 void Workers::Work() {
     pthread_setname_np(pthread_self(), "cephkit");
+    const auto seat = std::make_shared<Seat>();
     std::unique_lock<std::mutex> lock(mutex_);
     for (;;) {
-        idle_++;
-        const bool woken =
-            wanted_.wait_for(lock, idle_limit, [this] { return stopping_ || !queue_.empty(); });
-        idle_--;
         if (!queue_.empty()) {
-            Job* job = queue_.front();
+            seat->job = queue_.front();
             queue_.pop_front();
+        } else if (!stopping_) {
+            idle_.push_back(seat);
+            seat->called.wait_for(lock, idle_limit, [&] { return stopping_ || seat->job != nullptr; });
+        }
+        if (Job* job = std::exchange(seat->job, nullptr)) {
             lock.unlock();
             job->Run();
             lock.lock();
-        } else if (stopping_ || (!woken && threads_ > 1)) {
-            // The last one stays, so that a close never needs a new thread.
-            break;
+            continue;
         }
+        // Nobody has called it, so it still sits there.
+        const auto own = std::find(idle_.begin(), idle_.end(), seat);
+        if (own != idle_.end()) idle_.erase(own);
+        // The last one stays, so that a close never needs a new thread.
+        if (stopping_ || threads_ > 1) break;
     }
     threads_--;
 }

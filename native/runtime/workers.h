@@ -34,14 +34,20 @@ public:
     void Stop();
 
 private:
+    // Where one thread waits for its next job. Shared, because it may leave before whoever calls it has done.
+    struct Seat {
+        std::condition_variable called;
+        Job* job = nullptr;
+    };
+
     void Work();
 
     const size_t max_threads_;
     std::mutex mutex_;
-    std::condition_variable wanted_;
     std::deque<Job*> queue_;
+    // The last to come is the first to get a job: its stack and its share of the heap are still in the cache.
+    std::vector<std::shared_ptr<Seat>> idle_;
     size_t threads_ = 0;
-    size_t idle_ = 0;
     bool stopping_ = false;
 };
 

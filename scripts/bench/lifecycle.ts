@@ -32,17 +32,23 @@ const timed = life.filter(({ title }) => title !== '')
 export type Operation = (typeof life)[number]['operation']
 type Life<M> = Record<Operation, M>
 
-/** How often it is a client's turn, and how many images go through life in one. */
 export interface Scale {
+  /**
+   * How many processes of each client there are, one after the other: what one gets by luck, as the place of its memory
+   * and its threads, is worth as much as what is compared.
+   */
+  processes: number
+  /** How often it is each one's turn, after one turn that is not counted. */
   turns: number
+  /** How many images go through life in a turn. */
   images: number
-  /** One image a turn. */
-  commands: number
-  rateTurns: number
+  /** The same with many in flight. */
   rateImages: number
+  /** How often it is the `rbd` command's turn, with one image. */
+  commands: number
 }
-const full: Scale = { turns: 50, images: 4, commands: 20, rateTurns: 5, rateImages: 256 }
-const quick: Scale = { turns: 12, images: 3, commands: 5, rateTurns: 5, rateImages: 64 }
+const full: Scale = { processes: 10, turns: 1, images: 20, rateImages: 128, commands: 20 }
+const quick: Scale = { processes: 3, turns: 1, images: 7, rateImages: 64, commands: 5 }
 
 const inFlight = 64
 
@@ -59,29 +65,40 @@ export const lifecycle: Part = {
 export async function measureLifecycle(context: Context, scale: Scale): Promise<Row[]> {
   const { pool, namespace, cephConf, signal } = context
   const args = [pool, namespace]
-  await using cephkit = await Client.start(cephkitProgram('lifecycle-client.js', ...args), cephConf, signal)
-  await using python = await Client.start(pythonProgram('lifecycle_client.py', ...args), cephConf, signal)
-  await cephkit.call('prepare')
-  await python.call('prepare')
+  const start = {
+    cephkit: () => Client.start(cephkitProgram('lifecycle-client.js', ...args), cephConf, signal),
+    python: () => Client.start(pythonProgram('lifecycle_client.py', ...args), cephConf, signal),
+  }
   const command = new RbdCommand(`${pool}/${namespace}`, 'cephkit-golden@base', cephConf, signal)
+  await prepare(start)
   return [
-    ...(await oneAfterTheOther(cephkit, python, scale)),
-    ...(await besideCommand(cephkit, command, scale)),
-    ...(await manyInFlight(cephkit, python, scale)),
+    ...(await oneAfterTheOther(start, scale)),
+    ...(await besideCommand(start, command, scale)),
+    ...(await manyInFlight(start, scale)),
   ]
 }
 
-async function oneAfterTheOther(cephkit: Client, python: Client, { turns, images }: Scale): Promise<Row[]> {
-  await liveBoth(cephkit, python, images, 1)
-  const [ours, theirs] = await alternate(turns, [() => live(cephkit, images, 1), () => live(python, images, 1)])
-  return [
-    ...latencies(ours, theirs, python.name, costNeed),
-    cpu('one after the other', ours, theirs, images, python.name),
-  ]
+interface Start {
+  cephkit(): Promise<Client>
+  python(): Promise<Client>
+}
+
+async function prepare(start: Start): Promise<void> {
+  for (const begin of [start.cephkit, start.python]) {
+    await using client = await begin()
+    await client.call('prepare')
+  }
+}
+
+async function oneAfterTheOther(start: Start, { processes, turns, images }: Scale): Promise<Row[]> {
+  const { ours, theirs, peerName } = await measureBoth(start, processes, turns, images, 1)
+  return [...latencies(ours, theirs, peerName, costNeed), cpu('one after the other', ours, theirs, images, peerName)]
 }
 
 /** Apart from the other comparison: what starts a process leaves cold caches to whoever comes next. */
-async function besideCommand(cephkit: Client, command: RbdCommand, { commands }: Scale): Promise<Row[]> {
+async function besideCommand(start: Start, command: RbdCommand, { commands }: Scale): Promise<Row[]> {
+  await using cephkit = await start.cephkit()
+  await live(cephkit, 1, 1)
   const [ours, theirs] = await alternate(commands, [
     () => live(cephkit, 1, 1),
     () => eachOperation(operation => command.measure(operation)),
@@ -89,12 +106,8 @@ async function besideCommand(cephkit: Client, command: RbdCommand, { commands }:
   return latencies(ours, theirs, command.name, null)
 }
 
-async function manyInFlight(cephkit: Client, python: Client, { rateTurns, rateImages }: Scale): Promise<Row[]> {
-  await liveBoth(cephkit, python, rateImages, inFlight)
-  const [ours, theirs] = await alternate(rateTurns, [
-    () => live(cephkit, rateImages, inFlight),
-    () => live(python, rateImages, inFlight),
-  ])
+async function manyInFlight(start: Start, { processes, turns, rateImages }: Scale): Promise<Row[]> {
+  const { ours, theirs, peerName } = await measureBoth(start, processes, turns, rateImages, inFlight)
   const rows = timed.map(({ operation, title }) =>
     compare({
       part: 'lifecycle',
@@ -104,17 +117,42 @@ async function manyInFlight(cephkit: Client, python: Client, { rateTurns, rateIm
       better: 'more',
       ours: rate(ours, operation, rateImages),
       peer: rate(theirs, operation, rateImages),
-      peerName: `${python.name}, ${inFlight} threads`,
+      peerName: `${peerName}, ${inFlight} threads`,
       need: rateNeed,
     }),
   )
-  return [...rows, cpu(`${inFlight} in flight`, ours, theirs, rateImages, `${python.name}, ${inFlight} threads`)]
+  return [...rows, cpu(`${inFlight} in flight`, ours, theirs, rateImages, `${peerName}, ${inFlight} threads`)]
 }
 
-/** The first life is not measured: connections, threads and compiled code come to be in it. */
-async function liveBoth(cephkit: Client, python: Client, images: number, atATime: number): Promise<void> {
-  await live(cephkit, images, atATime)
-  await live(python, images, atATime)
+interface Both {
+  ours: Life<Measurement>[]
+  theirs: Life<Measurement>[]
+  peerName: string
+}
+
+async function measureBoth(
+  start: Start,
+  processes: number,
+  turns: number,
+  images: number,
+  atATime: number,
+): Promise<Both> {
+  const both: Both = { ours: [], theirs: [], peerName: '' }
+  for (let i = 0; i < processes; i++) {
+    await using cephkit = await start.cephkit()
+    await using python = await start.python()
+    // Connections, threads and compiled code come to be in the first.
+    await live(cephkit, images, atATime)
+    await live(python, images, atATime)
+    const [ours, theirs] = await alternate(turns, [
+      () => live(cephkit, images, atATime),
+      () => live(python, images, atATime),
+    ])
+    both.ours.push(...ours)
+    both.theirs.push(...theirs)
+    both.peerName = python.name
+  }
+  return both
 }
 
 function live(client: Client, images: number, atATime: number): Promise<Life<Measurement>> {
