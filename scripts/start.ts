@@ -5,23 +5,29 @@
  *   npm start              stays up until Ctrl-C
  *   npm start -- --once    ends after the check; exit status 0 only if all was as expected
  *
- * With BROKER_URL and CEPH_CONF set, it runs the agent against those instead.
+ * Where both a broker and a cluster are configured already, it runs the agent on those instead.
  */
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
+import { type EventEmitter, once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { mkdir, mkdtemp, rm, truncate, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { homedir, tmpdir } from 'node:os'
 import { join, relative } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs, promisify } from 'node:util'
-import { connect } from 'amqplib'
+import { type ChannelModel, connect } from 'amqplib'
 import { Cluster, MiB } from '../lib/index.js'
 import { type Config, createAgent, importCatalogImage, type JobResult, readConfig } from '../src/agent/index.js'
 import { runAgent } from '../src/cli/agent.js'
-import { type Stack, startStack, stopStack } from '../src/dev/stack.js'
+import { printReady } from '../src/cli/dev.js'
+import { Lock } from '../src/dev/folder.js'
+import { type Stack, StackBusyError, startStack, stopStack } from '../src/dev/stack.js'
 
-const stackDir = '.cephkit/start'
+/** Locked for as long as this runs. */
+const ownDir = '.cephkit/start'
+const stackDir = join(ownDir, 'stack')
 const catalogImage = 'files'
 const catalogImageBytes = 64 * MiB
 const volumeMiB = 128
@@ -37,11 +43,27 @@ function say(text: string): void {
   console.log(`\n── ${text}`)
 }
 
-/** Resolves at Ctrl-C, or when somebody asks the process to end. */
-function interrupted(): { signal: AbortSignal; happens: Promise<unknown> } {
+function refuse(text: string): void {
+  process.exitCode = 1
+  console.error(text)
+}
+
+/** Aborted at Ctrl-C, or when somebody asks the process to end. A second time does not cut the taking down short. */
+function interrupted(): AbortSignal {
   const controller = new AbortController()
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => controller.abort())
-  return { signal: controller.signal, happens: once(controller.signal, 'abort') }
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.on(name, () => controller.abort())
+  return controller.signal
+}
+
+/** Rejects when a connection, or a channel, closes, with an error or without. */
+async function closing(emitter: EventEmitter): Promise<never> {
+  await once(emitter, 'close')
+  throw new Error('the broker has closed the connection')
+}
+
+async function afterLimit(limitMs: number, message: string, signal: AbortSignal): Promise<never> {
+  await delay(limitMs, undefined, { ref: false, signal })
+  throw new Error(message)
 }
 
 /** An ext4 file system with the files, in a file of its own. */
@@ -65,17 +87,27 @@ async function fillCatalog(stack: Stack, config: Config, folder: string): Promis
   await importCatalogImage(pool, catalogImage, await makeFileSystem(folder))
 }
 
+interface Job {
+  action: string
+  data: object
+}
+
 /** Publishes a job as the control plane does, and waits for its result. */
-async function doJob(
+async function doJob(config: Config, job: Job, signal: AbortSignal, takeDown: TakeDown): Promise<JobResult> {
+  const connection = await connect(config.broker.url)
+  takeDown.push(() => connection.close())
+  const tooLong = afterLimit(resultLimitMs, `no result of the job in ${resultLimitMs} ms`, signal)
+  return Promise.race([exchange(connection, config, job), closing(connection), tooLong])
+}
+
+async function exchange(
+  connection: ChannelModel,
   { broker, agentId }: Config,
-  action: string,
-  data: object,
-  signal: AbortSignal,
+  { action, data }: Job,
 ): Promise<JobResult> {
   const taskId = randomUUID()
-  const connection = await connect(broker.url)
-  try {
-    const channel = await connection.createConfirmChannel()
+  const channel = await connection.createConfirmChannel()
+  const work = async () => {
     const { queue } = await channel.assertQueue('', { exclusive: true })
     await channel.bindQueue(queue, broker.resultsExchange, `task.${action}`)
     const result = new Promise<JobResult>(resolve => {
@@ -91,12 +123,9 @@ async function doJob(
     console.log(JSON.stringify(job, null, 2))
     channel.publish(broker.jobsExchange, agentId, Buffer.from(JSON.stringify(job)), { persistent: true })
     await channel.waitForConfirms()
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(resultLimitMs)])
-    const tooLong = once(limit, 'abort').then(() => Promise.reject(new Error(`no result of job ${taskId}`)))
-    return await Promise.race([result, tooLong])
-  } finally {
-    await connection.close()
+    return result
   }
+  return Promise.race([work(), closing(channel)])
 }
 
 /** Reads the volume with `rbd` and e2fsprogs. */
@@ -134,35 +163,61 @@ function suggest(stack: Stack): void {
   docs/library.md and docs/agent.md say more. Ctrl-C takes everything down.`)
 }
 
-/** The main job, from nothing to a volume that others can read. Takes everything down in the end, however it goes. */
-async function demonstrate(stayUp: boolean): Promise<void> {
-  const interrupt = interrupted()
-  const takeDown: (() => Promise<unknown>)[] = []
-  try {
-    const stack = await showAll(interrupt.signal, takeDown)
-    if (stayUp) {
-      suggest(stack)
-      await interrupt.happens
+type TakeDown = (() => unknown)[]
+
+/** Takes down what was set up, last first, and goes on after a failure. */
+async function takeAllDown(takeDown: TakeDown): Promise<void> {
+  say('Taking everything down')
+  for (const end of takeDown.reverse()) {
+    try {
+      await end()
+    } catch (error) {
+      process.exitCode = 1
+      console.error(error)
     }
-  } catch (error) {
-    // Ctrl-C ends the programs that are being waited for, too, and they fail.
-    if (!interrupt.signal.aborted) throw error
-    process.exitCode = exitCodeOfInterrupt
-  } finally {
-    say('Taking everything down')
-    for (const end of takeDown.reverse()) await end()
   }
 }
 
-async function showAll(signal: AbortSignal, takeDown: (() => Promise<unknown>)[]): Promise<Stack> {
+/** The main job, from nothing to a volume that others can read. Takes everything down in the end, however it goes. */
+async function demonstrate(stayUp: boolean): Promise<void> {
+  await using lock = await lockOwnDir()
+  if (!lock) return refuse(`Another npm start is at work in ${ownDir}`)
+  const signal = interrupted()
+  const takeDown: TakeDown = [() => lock.remove()]
+  try {
+    const stack = await showAll(signal, takeDown)
+    if (stayUp) {
+      suggest(stack)
+      if (!signal.aborted) await once(signal, 'abort')
+    }
+  } catch (error) {
+    // Ctrl-C ends the programs that are being waited for, too, and they fail.
+    if (!signal.aborted) throw error
+    process.exitCode = exitCodeOfInterrupt
+  } finally {
+    await takeAllDown(takeDown)
+  }
+}
+
+/** Two at once would share a cluster, which the one that ends first takes down, and the jobs of one would go to both. */
+async function lockOwnDir(): Promise<Lock | undefined> {
+  try {
+    return await Lock.acquire(ownDir, 0)
+  } catch (error) {
+    if (error instanceof StackBusyError) return undefined
+    throw error
+  }
+}
+
+async function showAll(signal: AbortSignal, takeDown: TakeDown): Promise<Stack> {
   const folder = await mkdtemp(join(tmpdir(), 'cephkit-start-'))
   takeDown.push(() => rm(folder, { recursive: true }))
 
   say('Bringing up a cluster and a broker, on loopback')
-  const onReady = ({ part, atMs }: { part: string; atMs: number }) =>
-    console.log(`${(atMs / 1000).toFixed(1).padStart(5)} s  ${part}`)
   takeDown.push(() => stopStack(stackDir))
-  const stack = await startStack({ dir: stackDir, services: ['rabbitmq'], signal, onReady })
+  // What one that was killed has left: nobody uses it any more.
+  await stopStack(stackDir)
+  const stack = await startStack({ dir: stackDir, services: ['rabbitmq'], signal, onReady: printReady })
   const config = readConfig({ ...process.env, ...stack.env })
 
   say(`Importing an ext4 file system into the catalog, as ${config.ceph.catalogPool}/${catalogImage}`)
@@ -171,11 +226,14 @@ async function showAll(signal: AbortSignal, takeDown: (() => Promise<unknown>)[]
   say('Starting the agent')
   const agent = createAgent({ config })
   takeDown.push(() => agent.stop())
+  signal.throwIfAborted()
+  // It would wait for a broker that has gone.
+  signal.addEventListener('abort', () => agent.stop())
   await agent.start()
 
   say('Publishing a job')
   const data = { name: 'web-1', imageId: catalogImage, sizeMB: volumeMiB }
-  const result = await doJob(config, 'storage.create', data, signal)
+  const result = await doJob(config, { action: 'storage.create', data }, signal, takeDown)
   say('Its result')
   console.log(JSON.stringify(result, null, 2))
   assert.equal(result.ok, true)
@@ -186,10 +244,34 @@ async function showAll(signal: AbortSignal, takeDown: (() => Promise<unknown>)[]
   return stack
 }
 
+/** The variable that names the broker, if one does. */
+function configuredBroker(): string | undefined {
+  return ['BROKER_URL', 'RMQ_URL'].find(variable => process.env[variable])
+}
+
+/** The variable that names the cluster, or the file in which Ceph's own programs find it, if there is one. */
+function configuredCluster(): string | undefined {
+  if (process.env.CEPH_CONF) return 'CEPH_CONF'
+  return ['/etc/ceph/ceph.conf', join(homedir(), '.ceph/ceph.conf'), 'ceph.conf'].find(existsSync)
+}
+
+async function main(stayUp: boolean): Promise<void> {
+  const broker = configuredBroker()
+  const cluster = configuredCluster()
+  if (broker && cluster) {
+    if (!stayUp)
+      return refuse(`--once is for a cluster and a broker of its own, but ${broker} and ${cluster} are there`)
+    say(`Running the agent, as ${broker} and ${cluster} are there`)
+    return runAgent()
+  }
+  if (broker) say(`${broker} is not used, as no cluster is configured (CEPH_CONF)`)
+  if (cluster) say(`${cluster} is not used, as no broker is configured (BROKER_URL)`)
+  return demonstrate(stayUp)
+}
+
 const { values } = parseArgs({ options: { once: { type: 'boolean', default: false } } })
 try {
-  if (process.env.BROKER_URL && process.env.CEPH_CONF) await runAgent()
-  else await demonstrate(!values.once)
+  await main(!values.once)
 } catch (error) {
   process.exitCode = 1
   console.error(error)

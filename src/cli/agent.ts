@@ -1,5 +1,7 @@
 import type { Command } from 'commander'
 
+const ENDINGS: NodeJS.Signals[] = ['SIGINT', 'SIGTERM']
+
 /** `cephkit agent`: the storage agent, as a service. */
 export function addAgentCommand(program: Command): void {
   program
@@ -23,8 +25,21 @@ export async function runAgent(): Promise<void> {
   // Not with the other commands, which do without a broker's client and without the addon.
   const { createAgent, readConfig } = await import('../agent/index.js')
   const agent = createAgent({ config: readConfig(process.env) })
-  // Once each: a second one ends the process at once, as it would without these.
-  process.once('SIGINT', () => agent.stop())
-  process.once('SIGTERM', () => agent.stop())
-  await agent.start()
+  const stop = () => {
+    // A second one, whichever it is, ends the process at once, as it would without these.
+    for (const name of ENDINGS) process.off(name, stop)
+    void agent.stop()
+  }
+  for (const name of ENDINGS) process.on(name, stop)
+  try {
+    await agent.start()
+  } catch (error) {
+    if (!isAbort(error)) throw error
+    await agent.stop()
+  }
+}
+
+/** The start was given up because of a stop. Told by its name, as the class would load the addon. */
+function isAbort(error: unknown): boolean {
+  return error instanceof Error && error.name === 'AbortError'
 }

@@ -73,7 +73,7 @@ Returns when everything is ready. A stack that a crash has left behind is remove
 
 Examples:
   $ cephkit dev up                               # monitor, manager, one OSD in memory
-  $ cephkit dev up --rabbitmq --tgt --dashboard  # all that the agent can work with
+  $ cephkit dev up --rabbitmq --tgt --dashboard  # with a broker, a target, and the REST API
   $ cephkit dev up --osds 3 --store bluestore    # three OSDs on files
   $ cephkit dev up --dir /tmp/second             # beside the first`,
     )
@@ -107,7 +107,7 @@ async function up({ dir, json, osds, store, osdSize, slowCommits, ...flags }: Up
       dir,
       osds,
       store,
-      osdBytes: osdSize === undefined ? undefined : osdSize * GiB,
+      osdBytes: osdSize === undefined ? undefined : Math.round(osdSize * GiB),
       fastCommits: slowCommits ? false : undefined,
       services: SERVICES.filter(service => flags[service]),
       signal,
@@ -149,7 +149,8 @@ async function untilInterrupted<T>(work: (signal: AbortSignal) => Promise<T>): P
   }
 }
 
-function printReady({ part, atMs }: ReadyPart): void {
+/** A line of the start's progress. */
+export function printReady({ part, atMs }: ReadyPart): void {
   console.log(`${(atMs / 1000).toFixed(1).padStart(5)} s  ${part}`)
 }
 

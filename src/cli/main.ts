@@ -1,10 +1,8 @@
 #!/usr/bin/env node
-import { readFileSync } from 'node:fs'
 import { Command } from 'commander'
+import { version } from '../version.js'
 import { addAgentCommand } from './agent.js'
 import { addDevCommands } from './dev.js'
-
-const { version } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'))
 
 const program = new Command('cephkit')
   .description('Ceph for Node.js, in process, and a storage agent made of it')

@@ -65,6 +65,26 @@ export class StackBusyError extends StackError {
   }
 }
 
+/** Something failed, which is the `cause`, and what was there of it could not be taken down either. */
+export class CleanUpError extends StackError {
+  constructor(first: unknown, second: unknown) {
+    super('CLEAN_UP', `${messageOf(first)}\nand then could not clean up: ${messageOf(second)}`, { cause: first })
+  }
+}
+
+/** Runs what cleans up after a failure, so that its own failure does not hide that one. */
+export async function cleanUpAfter<T>(error: unknown, cleanUp: () => T | Promise<T>): Promise<T> {
+  try {
+    return await cleanUp()
+  } catch (second) {
+    throw new CleanUpError(error, second)
+  }
+}
+
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
 /** The folder holds something that is not a stack, which nobody wants overwritten or removed. */
 export class NotAStackError extends StackError {
   constructor(dir: string) {
@@ -74,8 +94,9 @@ export class NotAStackError extends StackError {
 
 /** The stack runs with settings that only a new stack can change. */
 export class StackConflictError extends StackError {
-  constructor(setting: string, running: string | number | boolean) {
-    super('CONFLICT', `the stack runs with ${setting} ${running}, which cannot be changed: take it down first`)
+  /** @param running - Such as `with 2 OSDs`. */
+  constructor(running: string) {
+    super('CONFLICT', `the stack runs ${running}, which cannot be changed: take it down first`)
   }
 }
 

@@ -38,6 +38,13 @@ export async function startDashboard(site: Site, monitor: Monitor): Promise<void
   site.ready('dashboard')
 }
 
+/** Starts the manager as it was before `startDashboard` ended it. */
+export async function startFormerManager(site: Site, monitor: Monitor): Promise<void> {
+  writeConf(site)
+  await monitor.command('mgr module disable', { module: 'dashboard' })
+  await startManager(site, monitor)
+}
+
 async function configureDashboard(monitor: Monitor): Promise<number> {
   const port = await freePort()
   await configure(monitor, 'dashboard/ssl', 'false')

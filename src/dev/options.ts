@@ -75,9 +75,19 @@ export function compileSettings(options: StackOptions): StackSettings {
 export function servicesToAdd(running: StackSettings, options: StackOptions): Service[] {
   for (const setting of FIXED) {
     const asked = options[setting]
-    if (asked !== undefined && asked !== running[setting]) throw new StackConflictError(setting, running[setting])
+    if (asked !== undefined && asked !== running[setting]) throw new StackConflictError(inWords(running)[setting])
   }
   return SERVICES.filter(service => options.services?.includes(service) && !running.services.includes(service))
+}
+
+/** As `up` is asked for it. */
+function inWords({ osds, store, osdBytes, fastCommits }: StackSettings): Record<(typeof FIXED)[number], string> {
+  return {
+    osds: `with ${osds} ${osds === 1 ? 'OSD' : 'OSDs'}`,
+    store: `with store ${store}`,
+    osdBytes: `with OSD size ${osdBytes / GiB} GiB`,
+    fastCommits: `${fastCommits ? 'without' : 'with'} slow commits`,
+  }
 }
 
 /** The folder as an absolute path: it names the stack, whatever the current folder is later. */
@@ -93,7 +103,7 @@ function checkOptions({ osds, store, osdBytes, services }: StackOptions): void {
   if (store !== undefined && !STORES.includes(store)) throw new StackOptionError('store', STORES.join(' or '), store)
   // BlueStore refuses devices that cannot hold its own metadata.
   if (osdBytes !== undefined && !(Number.isSafeInteger(osdBytes) && osdBytes >= GiB)) {
-    throw new StackOptionError('osdBytes', 'a number of bytes, at least 1 GiB', osdBytes)
+    throw new StackOptionError('OSD size in GiB', 'at least 1, and whole bytes', osdBytes / GiB)
   }
   for (const service of services ?? []) {
     if (!SERVICES.includes(service)) throw new StackOptionError('services', `of ${SERVICES.join(', ')}`, service)

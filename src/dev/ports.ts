@@ -16,7 +16,7 @@ const taken = new Set<number>()
 
 /**
  * A free port of the loopback address. Another program may still bind it first: the daemon that it was for then fails
- * with "address in use", and the stack is tried again with other ports.
+ * with "address in use", and the stack, or what was being added to one, is tried again with other ports.
  */
 export async function freePort(): Promise<number> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {

@@ -19,7 +19,8 @@ export async function startRabbitmq(site: Site): Promise<void> {
   const [amqp, nodes, mapper] = [await freePort(), await freePort(), await freePort()]
   const env = { HOME: site.folder('rabbitmq', 'home'), ERL_EPMD_PORT: String(mapper), ERL_EPMD_ADDRESS: LOOPBACK }
   // The broker would start a port mapper itself, as a daemon that outlives it.
-  await site.start('epmd', 'epmd', ['-port', String(mapper), '-address', LOOPBACK], { ports: [mapper], env })
+  // Without -d it does not say that another program has its port.
+  await site.start('epmd', 'epmd', ['-d', '-port', String(mapper), '-address', LOOPBACK], { ports: [mapper], env })
   await site.start('rabbitmq', makeHome(site), [], {
     ports: [amqp],
     env: { ...env, ...serverSettings(site, amqp, nodes) },

@@ -180,7 +180,7 @@ function finished(child: ChildProcess): Promise<[output: string, ending: string]
 const SUCCESS = describeEnding(0, null)
 
 function saysPortTaken(line: string): boolean {
-  return /address (already )?in use|eaddrinuse/i.test(line)
+  return /address (already )?in use|eaddrinuse|already a epmd running/i.test(line)
 }
 
 function describeEnding(status: number | null, signal: NodeJS.Signals | null): string {

@@ -1,4 +1,5 @@
 import { describe, type Stack } from './describe.js'
+import { cleanUpAfter, messageOf } from './errors.js'
 import { holdsStack, Lock, readRecord, type StackRecord } from './folder.js'
 import { Monitor } from './monitor.js'
 import { compileSettings, resolveDir, type Service, type StackOptions, servicesToAdd } from './options.js'
@@ -57,6 +58,7 @@ export interface Health {
  * @throws {MissingProgramsError} programs are not installed
  * @throws {DaemonFailedError} with the name of the daemon and the last lines of its log
  * @throws {StackTimeoutError} a part was not ready within a minute
+ * @throws {CleanUpError} one of these, and what was started could not all be taken down
  * @throws {StackConflictError} the stack runs with other settings than asked for
  * @throws {NotAStackError} the folder holds something else
  * @throws {StackBusyError} another command works on the folder
@@ -80,7 +82,7 @@ export async function startStack(options: StackOptions): Promise<StartedStack> {
     const started = await startNew(dir, settings, context)
     return { ...describe(dir, started), found: record ? 'leftovers' : 'nothing', added: [] }
   } catch (error) {
-    lock.remove()
+    await cleanUpAfter(error, () => lock.remove())
     throw error
   }
 }
@@ -129,12 +131,15 @@ function statusOfDaemons(record: StackRecord): DaemonStatus[] {
 }
 
 async function healthOf(dir: string, record: StackRecord): Promise<Health> {
+  const limit = AbortSignal.timeout(HEALTH_TIMEOUT_MS)
   try {
-    using monitor = new Monitor(new Site(dir, record, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) }))
+    using monitor = new Monitor(new Site(dir, record, { signal: limit }))
     const { status, checks } = (await monitor.command('health')) as CephHealth
     return { status, checks: Object.values(checks).map(({ summary }) => summary.message) }
   } catch (error) {
-    return { status: 'unknown', checks: [error instanceof Error ? error.message : String(error)] }
+    // What the session with the monitor said before it was cut off says nothing about that.
+    const silent = `the cluster has not answered in ${HEALTH_TIMEOUT_MS / 1000} s`
+    return { status: 'unknown', checks: [limit.aborted ? silent : messageOf(error)] }
   }
 }
 

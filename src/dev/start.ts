@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import { startBlock, untilClean } from './ceph.js'
 import { startMds } from './cephfs.js'
-import { DaemonFailedError } from './errors.js'
+import { cleanUpAfter, DaemonFailedError } from './errors.js'
 import { aliasFor, clear, makeAlias, type StackRecord, writeRecord } from './folder.js'
-import { startDashboard } from './manager.js'
+import { startDashboard, startFormerManager } from './manager.js'
 import { Monitor } from './monitor.js'
 import type { Service, StackSettings } from './options.js'
 import { freePort } from './ports.js'
@@ -57,9 +57,8 @@ export async function startNew(dir: string, settings: StackSettings, context: St
       await bringUp(dir, record, settings.services, startBlock, context)
       return record
     } catch (error) {
-      await takeDown(dir, record)
-      const portTaken = error instanceof DaemonFailedError && error.portTaken
-      if (!portTaken || attempt === PORT_ATTEMPTS) throw error
+      await cleanUpAfter(error, () => takeDown(dir, record))
+      if (!isPortTaken(error) || attempt === PORT_ATTEMPTS) throw error
     }
   }
 }
@@ -72,20 +71,32 @@ export async function addServices(
   context: StartContext,
 ): Promise<StackRecord> {
   const settings = { ...running.settings, services: [...running.settings.services, ...added] }
-  const record: StackRecord = { ...running, state: 'starting', settings, daemons: [...running.daemons] }
-  try {
-    await bringUp(dir, record, added, async () => {}, context)
-    return record
-  } catch (error) {
-    const before = new Set(running.daemons.map(({ name }) => name))
-    await terminate(
-      record.daemons.filter(({ name }) => !before.has(name)),
-      GRACE_MS,
-    )
-    // Not running.daemons: the manager may have been started anew.
-    writeRecord(dir, { ...running, daemons: record.daemons.filter(({ name }) => before.has(name)) })
-    throw error
+  for (let former = running, attempt = 1; ; attempt++) {
+    const record: StackRecord = { ...former, state: 'starting', settings, daemons: [...former.daemons] }
+    try {
+      await bringUp(dir, record, added, async () => {}, context)
+      return record
+    } catch (error) {
+      former = await cleanUpAfter(error, () => restore(dir, former, record))
+      if (!isPortTaken(error) || attempt === PORT_ATTEMPTS) throw error
+    }
   }
+}
+
+/** Ends what was added to a stack, and starts the manager again if that was ended for the dashboard. */
+async function restore(dir: string, former: StackRecord, record: StackRecord): Promise<StackRecord> {
+  const added = record.daemons.filter(daemon => !former.daemons.includes(daemon))
+  await terminate(added, GRACE_MS)
+  const daemons = former.daemons.filter(daemon => record.daemons.includes(daemon))
+  const restored: StackRecord = { ...former, daemons }
+  writeRecord(dir, restored)
+  // Whoever has given up waits for this all the same, as the stack may hold data.
+  if (daemons.length < former.daemons.length) await bringUp(dir, restored, [], startFormerManager, {})
+  return restored
+}
+
+function isPortTaken(error: unknown): boolean {
+  return error instanceof DaemonFailedError && error.portTaken
 }
 
 /** Ends all processes of a stack and removes its state. Returns the names of the daemons that were alive. */

@@ -15,6 +15,7 @@ import { basename, dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { connect } from 'amqplib'
 import t, { type Test } from 'tap'
 import { type Stack, stackStatus, startStack, stopStack } from '../../src/dev/stack.js'
 
@@ -63,9 +64,25 @@ t.test('up on a running stack', async t => {
     const again = await startStack({ dir })
     t.match(again, { found: 'running', added: [], fsid: stack.fsid, pids: stack.pids })
   })
+  await t.test('leaves it as it was when the manager with the dashboard fails to start', async t => {
+    await runWith(stack, 'rbd', 'create', 'kept', '--size', '1M')
+    const tried = join(mkdtempSync(join(tmpdir(), 'cephkit-test-')), 'tried')
+    t.teardown(() => rmSync(dirname(tried), { recursive: true }))
+    usePath(t, { 'ceph-mgr': `[ -e ${tried} ] && exec /usr/bin/ceph-mgr "$@"; touch ${tried}; exit 3` })
+    await t.rejects(startStack({ dir, services: ['dashboard'] }), { message: /^mgr\.x ended with status 3/ })
+    t.match(await stackStatus(dir), { state: 'running', health: { status: 'HEALTH_OK', checks: [] } })
+    t.match(
+      await runWith(stack, 'ceph', 'mgr', 'services', '--format', 'json'),
+      /^\s*\{\}\s*$/,
+      'without the dashboard',
+    )
+    t.match(await startStack({ dir }), { found: 'running', fsid: stack.fsid })
+    t.match(await runWith(stack, 'rbd', 'ls'), /^kept$/m)
+  })
   await t.test('adds the services that it lacks', async t => {
     const grown = await startStack({ dir, services: ['tgt', 'mds'] })
-    t.match(grown, { found: 'running', added: ['mds', 'tgt'], fsid: stack.fsid, pids: stack.pids })
+    const { 'mgr.x': _, ...others } = stack.pids
+    t.match(grown, { found: 'running', added: ['mds', 'tgt'], fsid: stack.fsid, pids: others })
     t.match(await runWith(grown, 'ceph', 'fs', 'ls'), /name: cephfs/)
     t.match(grown.tgt?.portal, /^127\.0\.0\.1:\d+$/)
   })
@@ -82,7 +99,16 @@ t.test('up on a running stack', async t => {
   })
   await t.test('refuses what cannot be changed', async t => {
     await t.rejects(startStack({ dir, osds: 2 }), { name: 'StackConflictError', code: 'CONFLICT' })
-    await t.rejects(startStack({ dir, store: 'bluestore' }), { message: /store memstore/ })
+    const conflicts: [options: object, running: string][] = [
+      [{ osds: 2 }, 'with 1 OSD'],
+      [{ store: 'bluestore' }, 'with store memstore'],
+      [{ osdBytes: 2 ** 30 }, 'with OSD size 8 GiB'],
+      [{ fastCommits: false }, 'without slow commits'],
+    ]
+    for (const [options, running] of conflicts) {
+      const message = `the stack runs ${running}, which cannot be changed: take it down first`
+      await t.rejects(startStack({ dir, ...options }), { message })
+    }
     t.match(await stackStatus(dir), { state: 'running' })
   })
   await t.test('leaves it as it was when a service fails to start', async t => {
@@ -92,6 +118,20 @@ t.test('up on a running stack', async t => {
       message: 'radosgw ended with status 3\n  no such realm',
     })
     t.match(await stackStatus(dir), { state: 'running', health: { status: 'HEALTH_OK' } })
+  })
+  await t.test('takes another port for a service when another program takes the first', async t => {
+    const port = '$(echo "$*" | sed "s/.*-port \\([0-9]*\\).*/\\1/")'
+    usePath(t, { epmd: `${takeOnce(t, port)}; exec /usr/bin/epmd "$@"` })
+    const { brokerUrl = '' } = await startStack({ dir, services: ['rabbitmq'] })
+    const connection = await connect(brokerUrl)
+    await connection.close()
+  })
+  await t.test('status says that the cluster does not answer', async t => {
+    const monitor = stack.pids['mon.a'] ?? 0
+    process.kill(monitor, 'SIGSTOP')
+    t.teardown(() => process.kill(monitor, 'SIGCONT'))
+    const checks = ['the cluster has not answered in 5 s']
+    t.match(await stackStatus(dir), { state: 'running', health: { status: 'unknown', checks } })
   })
 })
 
@@ -214,18 +254,20 @@ t.test('a daemon that fails ends the start, and is named with its last words', a
   t.notOk(existsSync(dir), 'nothing is left')
 })
 
+t.test('a start that fails is told also where it cannot be cleaned up after', async t => {
+  const dir = folder(t)
+  usePath(t, { monmaptool: 'sleep 2; rm -r "$PWD"; exit 7' })
+  await t.rejects(startStack({ dir }), {
+    name: 'CleanUpError',
+    cause: { cause: { name: 'DaemonFailedError', daemon: 'mon.a' } },
+    message: /^mon\.a could not be made ready: monmaptool ended with status 7\nand then could not clean up: ENOENT/,
+  })
+})
+
 t.test('a port that another program takes first is replaced by another', async t => {
   const dir = folder(t)
-  const listen = `require('net').createServer().listen(process.argv[1], '127.0.0.1')`
-  const once = join(folder(t), 'once')
-  mkdirSync(dirname(once))
-  usePath(t, {
-    monmaptool: `
-      port=$(echo "$*" | sed 's/.*v2:127.0.0.1:\\([0-9]*\\).*/\\1/')
-      [ -e ${once} ] || { ${process.execPath} -e "${listen}" $port >/dev/null 2>&1 & sleep 0.5; }
-      touch ${once}
-      exec /usr/bin/monmaptool "$@"`,
-  })
+  const port = '$(echo "$*" | sed "s/.*v2:127.0.0.1:\\([0-9]*\\).*/\\1/")'
+  usePath(t, { monmaptool: `${takeOnce(t, port)}; exec /usr/bin/monmaptool "$@"` })
   const stack = await startStack({ dir })
   t.match(await runWith(stack, 'ceph', 'health'), /HEALTH_OK/)
 })
@@ -286,7 +328,7 @@ t.test('wrong options are refused before anything is done', async t => {
   const wrong: [options: object, message: RegExp][] = [
     [{ osds: 0 }, /^osds must be a number from 1 to 16, not 0$/],
     [{ osds: 1.5 }, /osds/],
-    [{ osdBytes: 4096 }, /at least 1 GiB/],
+    [{ osdBytes: 2 ** 29 }, /^OSD size in GiB must be at least 1, and whole bytes, not 0\.5$/],
     [{ store: 'disk' }, /memstore or bluestore, not "disk"/],
     [{ services: ['mail'] }, /of mds, radosgw, dashboard, rabbitmq, tgt, not "mail"/],
     [{ dir: '' }, /dir must be a path/],
@@ -329,6 +371,14 @@ function usePath(t: Test, scripts: Record<string, string>, rest = process.env.PA
     process.env.PATH = before
     rmSync(stubs, { recursive: true })
   })
+}
+
+/** What a script does to take a port of 127.0.0.1 the first time that it runs, until the stack is taken down. */
+function takeOnce(t: Test, port: string): string {
+  const once = mkdtempSync(join(tmpdir(), 'cephkit-test-'))
+  t.teardown(() => rmSync(once, { recursive: true }))
+  const listen = `require('net').createServer().listen(process.argv[1], '127.0.0.1')`
+  return `[ -e ${once}/done ] || { ${process.execPath} -e "${listen}" ${port} >/dev/null 2>&1 & sleep 0.5; touch ${once}/done; }`
 }
 
 async function runWith(stack: Stack, program: string, ...args: string[]): Promise<string> {
