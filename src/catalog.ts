@@ -1,10 +1,11 @@
 /**
- * Golden images. One that has the snapshot `base` is complete, and volumes are cloned from that snapshot; one without is
- * still being imported, or never was.
+ * Golden images. Volumes are cloned from the snapshot `base`; an image without it is none of the catalog's.
  */
+import { randomUUID } from 'node:crypto'
 import { type FileHandle, open } from 'node:fs/promises'
 import {
   type Image,
+  ImageExistsError,
   ImageNotFoundError,
   type Pool,
   type ProgressOptions,
@@ -45,14 +46,14 @@ export async function findSource(catalog: Pool, name: string): Promise<{ snapsho
  * Puts a raw image file into the catalog. What the file has no data for takes no space, and memory stays bounded
  * whatever its size. Progress is in bytes.
  *
- * Safe to interrupt and to repeat: the pool's metadata says that the import was begun before anything is made, the
- * snapshot `base` comes last, and protected, and what has been begun and has no `base` is made anew.
+ * Safe to interrupt and to repeat: until the import is complete, its image has a name that no other has. What an import
+ * that was cut short has left under such a name is removed by the next one.
  *
  * @param pool - Made for RBD already (`pool.initialize()`).
  * @param path - A file in raw format.
  * @returns Whether it was imported; false if it was there, complete.
- * @throws {JobError} IMAGE_EXISTS: there is another image of that name, of another size or not from an import
- * @throws {ImageBusyError} another import of that name is at work
+ * @throws {JobError} IMAGE_EXISTS: there is another image of that name, of another size or without the snapshot `base`;
+ *   IMAGE_BUSY: another import of that name is at work
  * @throws {AbortError}
  */
 export async function importCatalogImage(
@@ -62,39 +63,63 @@ export async function importCatalogImage(
   options: ProgressOptions = {},
 ): Promise<boolean> {
   await using file = await openFile(path)
-  const begunKey = `cephkit.import.${name}`
-  const begun = (await pool.metadata.get(begunKey)) !== undefined
-  if (await isComplete(pool, name, file.size, begun)) {
-    if (begun) await pool.metadata.remove(begunKey)
-    return false
+  if (await isComplete(pool, name, file.size)) return false
+  for (const image of await pool.listImages()) {
+    if (isUnfinished(image.name, name)) await removeUnfinished(pool, image.name)
   }
-  if (begun) await removeHalf(pool, name)
-  else await pool.metadata.set(begunKey, new Date().toISOString())
-  await pool.createImage(name, { size: file.size })
-  await using image = await pool.openImage(name)
+  const unfinished = unfinishedName(name)
+  await pool.createImage(unfinished, { size: file.size })
+  try {
+    await fillAndRename(pool, { unfinished, name }, file, options)
+    return true
+  } catch (error) {
+    if (!(error instanceof ImageExistsError)) throw error
+    // Somebody else has been faster.
+    await removeUnfinished(pool, unfinished)
+    if (await isComplete(pool, name, file.size)) return false
+    throw error
+  }
+}
+
+/** Has the image open until the end, which shows to others that the import is at work. */
+async function fillAndRename(
+  pool: Pool,
+  { unfinished, name }: { unfinished: string; name: string },
+  file: RawFile,
+  options: ProgressOptions,
+): Promise<void> {
+  await using image = await pool.openImage(unfinished)
   await copyInto(image, file, options)
   await image.flush()
   options.signal?.throwIfAborted()
   await image.createSnapshot(baseSnapshot, { protect: true })
-  await pool.metadata.remove(begunKey)
-  return true
+  await pool.renameImage(unfinished, name)
 }
 
 /** Whether there is nothing left to do. */
-async function isComplete(pool: Pool, name: string, size: number, begun: boolean): Promise<boolean> {
+async function isComplete(pool: Pool, name: string, size: number): Promise<boolean> {
   const base = await lookAt(pool, name, async image => (await findBase(image)) ?? null)
   if (base === undefined) return false
-  if (base === null) {
-    if (begun) return false
-    throw nameTaken(pool, name, 'that no import has made')
-  }
+  if (base === null) throw nameTaken(pool, name, `without a snapshot ${baseSnapshot}`)
   if (base.size !== size) throw nameTaken(pool, name, `of ${base.size} bytes`)
-  if (!base.protected) await protectBase(pool, name)
   return true
 }
 
-/** What an import was cut short in: an image, only its name, or nothing yet. */
-async function removeHalf(pool: Pool, name: string): Promise<void> {
+function unfinishedName(name: string): string {
+  return `${name}.import-${randomUUID()}`
+}
+
+function isUnfinished(image: string, name: string): boolean {
+  const prefix = `${name}.import-`
+  return image.startsWith(prefix) && /^[0-9a-f-]{36}$/.test(image.slice(prefix.length))
+}
+
+async function removeUnfinished(pool: Pool, name: string): Promise<void> {
+  const base = await lookAt(pool, name, async image => {
+    if ((await image.watchers()).length === 0) return findBase(image)
+    throw new JobError('IMAGE_BUSY', `an import is at work on ${pool.path}/${name}`, { retryable: true })
+  })
+  if (base !== undefined) await removeBase(pool, name, base)
   try {
     await pool.removeImage(name)
   } catch (error) {
@@ -102,10 +127,11 @@ async function removeHalf(pool: Pool, name: string): Promise<void> {
   }
 }
 
-/** The import was cut short after the snapshot was made. */
-async function protectBase(pool: Pool, name: string): Promise<void> {
+async function removeBase(pool: Pool, name: string, base: SnapshotInfo): Promise<void> {
   await using image = await pool.openImage(name)
-  await image.snapshot(baseSnapshot).protect()
+  const snapshot = image.snapshot(baseSnapshot)
+  if (base.protected) await snapshot.unprotect()
+  await snapshot.remove()
 }
 
 async function findBase(image: Image): Promise<SnapshotInfo | undefined> {

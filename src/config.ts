@@ -70,7 +70,7 @@ const settings = z.object({
   BROKER_URL: z.string('is not set').refine(isAmqpUrl, 'must be an amqp:// or amqps:// URL'),
   JOBS_EXCHANGE: name('jobs'),
   RESULTS_EXCHANGE: name('results'),
-  TASK_QUEUE: z.string().max(longestName, `must be at most ${longestName} characters`).default('openhvx.storage.tasks'),
+  TASK_QUEUE: name('openhvx.storage.tasks'),
   TELEMETRY_EXCHANGE: name('agent.telemetry'),
   TELEMETRY_ROUTING_KEY: name('inventory.storage.full'),
   DEAD_LETTER_EXCHANGE: name('jobs.dead'),
@@ -97,7 +97,7 @@ const settings = z.object({
 })
 
 /** Their wrong values are not shown. */
-const secret = new Set(['BROKER_URL'])
+const secret = new Set(['BROKER_URL', 'RMQ_URL'])
 
 /**
  * Reads the settings. One that is blank counts as not set, except TASK_QUEUE, where blank has a meaning.
@@ -179,7 +179,9 @@ function isAmqpUrl(text: string): boolean {
 }
 
 function describeProblem({ path, message }: z.core.$ZodIssue, given: Record<string, string | undefined>): string {
-  const variable = String(path[0])
+  const setting = String(path[0])
+  const isAlias = setting === 'BROKER_URL' && given.BROKER_URL === undefined && given.RMQ_URL !== undefined
+  const variable = isAlias ? 'RMQ_URL' : setting
   const value = given[variable]
   return value === undefined || secret.has(variable)
     ? `${variable} ${message}`

@@ -126,5 +126,7 @@ export function isRetryable(error: unknown): boolean {
 }
 
 export function messageOf(error: unknown): string {
+  // Node gives one without a message when none of a host's addresses could be reached.
+  if (error instanceof AggregateError && error.message === '') return error.errors.map(messageOf).join('; ')
   return error instanceof Error ? error.message : String(error)
 }

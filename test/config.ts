@@ -150,7 +150,10 @@ t.test('what is wrong is refused, each by its name', async t => {
     CEPH_USER: [['client.admin', /without the client\./]],
     STORAGE_CONTROLLER_AGENT_ID: [['a'.repeat(201), /at most 200 bytes/]],
     JOBS_EXCHANGE: [['ä'.repeat(128), /at most 255 bytes/]],
-    TASK_QUEUE: [['q'.repeat(256), /at most 255/]],
+    TASK_QUEUE: [
+      ['q'.repeat(256), /at most 255 bytes/],
+      ['ä'.repeat(200), /at most 255 bytes/],
+    ],
   }
   for (const [variable, values] of Object.entries(wrong)) {
     for (const [value, problem] of values) {
@@ -171,7 +174,8 @@ t.test('all that is wrong is named at once, and no secret shown', async t => {
   }
   t.same(
     problemsOf(environment).map(problem => problem.split(' ')[0]),
-    ['BROKER_URL', 'PREFETCH_COUNT', 'LOG_LEVEL', 'LOG_JSON'],
+    ['RMQ_URL', 'PREFETCH_COUNT', 'LOG_LEVEL', 'LOG_JSON'],
+    'under the name that was given',
   )
   try {
     readConfig(environment)
@@ -181,4 +185,5 @@ t.test('all that is wrong is named at once, and no secret shown', async t => {
     t.notMatch(`${(error as Error).stack}${JSON.stringify(error)}`, /hidden/)
   }
   t.same(problemsOf({}), ['BROKER_URL is not set'])
+  t.same(problemsOf({ BROKER_URL: 'x', RMQ_URL: 'x' }), ['BROKER_URL must be an amqp:// or amqps:// URL'])
 })

@@ -128,6 +128,16 @@ t.test('a step that could not even look is looked for again', async t => {
   t.same([...world.things], [])
 })
 
+t.test('a step that has nothing to undo is not looked for', async t => {
+  const world = new World()
+  world.fail('find b', broken, broken)
+  const { find, make } = step('b')
+  const short = Saga.of<World, string>().step('a', step('a')).step('b', { find, make })
+  const error = await short.run(world, 'job', { log }).catch(error => error)
+  t.same(world.calls.slice(2), ['find b', 'undo a'])
+  t.same(error.rollback, { complete: true, leftovers: [] })
+})
+
 t.test('an undo that may work later is tried again', async t => {
   const world = new World()
   world.fail('make b', broken)

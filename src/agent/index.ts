@@ -82,7 +82,7 @@ export class Agent {
     const telemetry: Telemetry = new Telemetry({
       config,
       log,
-      collect: () => collectInventory({ cluster, config, log }),
+      collect: signal => collectInventory({ cluster, config, log, signal }),
       publish: (routingKey, message) =>
         broker.publish({
           exchange: config.broker.telemetryExchange,
@@ -120,12 +120,13 @@ export class Agent {
     const tooLong = delay(stopLimitMs, 'too long', { ref: false })
     if ((await Promise.race([finished, tooLong])) === 'too long') {
       this.#log.warn({ ms: stopLimitMs }, 'jobs are not done in time and stay in the queue')
+      runner.giveUp()
     }
   }
 
   /**
    * Takes no further jobs, waits for those that run, up to 30 seconds, and closes everything. What was not done stays in
-   * the queue. Safe to call again.
+   * the queue. Calls that a cluster does not answer are waited for until they time out. Safe to call again.
    */
   stop(): Promise<void> {
     this.#stopping ??= this.#stop()

@@ -44,9 +44,10 @@ export class Broker {
   async #stayConnected(onFirst: () => void): Promise<void> {
     const { config, log, onConnected } = this.#surroundings
     const address = brokerAddress(config.broker.url)
-    for (let failures = 0; !this.#stopping.signal.aborted; failures++) {
+    const { signal } = this.#stopping
+    for (let failures = 0; !signal.aborted; failures++) {
       try {
-        await using session = await Session.open(this.#surroundings)
+        await using session = await Session.open(this.#surroundings, signal)
         this.#session = session
         failures = 0
         log.info({ broker: address, queue: config.broker.taskQueue }, 'connected to the broker')
@@ -55,7 +56,7 @@ export class Broker {
         const reason = await Promise.race([session.ended, this.#stopped])
         if (reason) log.warn({ broker: address, reason: reason.message }, 'lost the broker')
       } catch (error) {
-        log.warn({ broker: address, reason: messageOf(error) }, 'no connection to the broker')
+        if (!signal.aborted) log.warn({ broker: address, reason: messageOf(error) }, 'no connection to the broker')
       }
       this.#session = undefined
       await this.#pause(failures)
@@ -70,9 +71,13 @@ export class Broker {
     await delay(full * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => {})
   }
 
-  /** Rejects when there is no broker, or it does not take the message: nothing is sent later. */
+  /**
+   * Rejects when there is no broker, or it takes nothing at the moment. What is sent before it has said so waits with the
+   * broker until it does, or is gone.
+   */
   async publish(message: Outgoing): Promise<void> {
     if (!this.#session) throw new Error('not connected to the broker')
+    if (this.#session.isBlocked) throw new Error('the broker takes nothing at the moment')
     await this.#session.publish(message)
   }
 

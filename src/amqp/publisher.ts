@@ -16,6 +16,9 @@ export class UnroutableError extends Error {
   }
 }
 
+/** By which a message that comes back is known. Its own id is the sender's. */
+const publishId = 'x-cephkit-publish-id'
+
 /** Publishes on a channel of its own, where each message is confirmed by the broker. */
 export class Publisher {
   readonly #channel: ConfirmChannel
@@ -24,20 +27,21 @@ export class Publisher {
 
   constructor(channel: ConfirmChannel) {
     this.#channel = channel
-    channel.on('return', (message: Message) => this.#returned.add(message.properties.messageId))
+    channel.on('return', (message: Message) => this.#returned.add(message.properties.headers?.[publishId]))
   }
 
   /**
-   * Resolves when the broker has taken the message over.
+   * Resolves when the broker has taken the message over: as late as it likes to, or the channel is closed.
    *
    * @throws {UnroutableError} the message is `mandatory`, and has nowhere to go
    */
   publish(message: Outgoing): Promise<void> {
-    const messageId = randomUUID()
-    const { exchange, routingKey, content, options } = message
+    const id = randomUUID()
+    const { exchange, routingKey, content } = message
+    const options = { ...message.options, headers: { ...message.options.headers, [publishId]: id } }
     return new Promise((resolve, reject) => {
-      this.#channel.publish(exchange, routingKey, content, { ...options, messageId }, (error: Error | null) => {
-        const returned = this.#returned.delete(messageId)
+      this.#channel.publish(exchange, routingKey, content, options, (error: Error | null) => {
+        const returned = this.#returned.delete(id)
         if (error) reject(error)
         else if (returned) reject(new UnroutableError(message))
         else resolve()

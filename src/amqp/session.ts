@@ -1,12 +1,14 @@
 import { setMaxListeners } from 'node:events'
+import type { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Channel, type ChannelModel, type ConsumeMessage, connect } from 'amqplib'
 import type { Config } from '../config.js'
 import { messageOf } from '../errors.js'
-import { type JobResult, NotAJobError } from '../jobs/message.js'
-import { type JobRunner, NotBegunError } from '../jobs/runner.js'
+import { NotAJobError } from '../jobs/message.js'
+import { type JobRunner, NotDoneError } from '../jobs/runner.js'
 import type { Logger } from '../log.js'
-import { json, type Outgoing, Publisher } from './publisher.js'
+import { deadLetter, resultMessage, toDeadLetterQueue } from './outgoing.js'
+import { type Outgoing, Publisher, UnroutableError } from './publisher.js'
 import { declareTopology } from './topology.js'
 
 interface Surroundings {
@@ -24,6 +26,9 @@ const setUpTimeoutMs = 30_000
 /** Milliseconds for the broker to agree that the connection is closed. */
 const closeTimeoutMs = 5_000
 
+/** How often what nobody takes is tried. Whoever takes results may just be about to start. */
+const unroutableTries = 5
+
 /**
  * One connection to the broker with its two channels: one consumes, the other publishes. They live and die together: when
  * one of them goes, the session ends, and what was delivered in it and not acknowledged comes again in the next.
@@ -31,6 +36,7 @@ const closeTimeoutMs = 5_000
 export class Session implements AsyncDisposable {
   /** Resolves with the reason. */
   readonly ended: Promise<Error>
+  /** Resolves when the socket is closed. */
   readonly #closed: Promise<void>
   readonly #connection: ChannelModel
   readonly #surroundings: Surroundings
@@ -39,6 +45,7 @@ export class Session implements AsyncDisposable {
   #end: (reason: Error) => void = () => {}
   #consumer: { channel: Channel; tag: string } | undefined
   #publisher: Publisher | undefined
+  #blocked = false
 
   private constructor(connection: ChannelModel, surroundings: Surroundings) {
     this.#connection = connection
@@ -51,28 +58,27 @@ export class Session implements AsyncDisposable {
         resolve(reason)
       }
     })
+    this.#closed = new Promise(resolve => socketOf(connection).once('close', () => resolve()))
     connection.on('error', error => this.#end(error))
-    this.#closed = new Promise(resolve => {
-      connection.on('close', error => {
-        this.#end(error ?? new Error('the connection was closed'))
-        resolve()
-      })
+    connection.on('close', error => this.#end(error ?? new Error('the connection was closed')))
+    connection.on('blocked', reason => {
+      this.#blocked = true
+      surroundings.log.warn({ reason }, 'the broker takes nothing at the moment')
     })
-    connection.on('blocked', reason => surroundings.log.warn({ reason }, 'the broker takes nothing at the moment'))
-    connection.on('unblocked', () => surroundings.log.info('the broker takes messages again'))
+    connection.on('unblocked', () => {
+      this.#blocked = false
+      surroundings.log.info('the broker takes messages again')
+    })
   }
 
-  /** Resolves when jobs can come. */
-  static async open(surroundings: Surroundings): Promise<Session> {
-    const { broker, serviceName, agentId } = surroundings.config
-    const connection = await connect(broker.url, {
-      timeout: connectTimeoutMs,
-      noDelay: true,
-      clientProperties: { connection_name: `${serviceName} ${agentId}` },
-    })
-    const session = new Session(connection, surroundings)
+  /** Resolves when jobs can come. Rejects when `stop` is aborted before that, and leaves nothing behind. */
+  static async open(surroundings: Surroundings, stop: AbortSignal): Promise<Session> {
+    const session = new Session(await connectTo(surroundings.config, stop), surroundings)
     const tooLong = setTimeout(() => session.#end(new Error('the broker takes too long')), setUpTimeoutMs)
+    const onStop = () => session.#end(new Error('stopped'))
+    stop.addEventListener('abort', onStop)
     try {
+      stop.throwIfAborted()
       // Some calls of amqplib's never settle when the connection is lost at that moment.
       await Promise.race([session.#setUp(), session.ended.then(throwIt)])
       return session
@@ -81,6 +87,7 @@ export class Session implements AsyncDisposable {
       throw error
     } finally {
       clearTimeout(tooLong)
+      stop.removeEventListener('abort', onStop)
     }
   }
 
@@ -103,6 +110,11 @@ export class Session implements AsyncDisposable {
 
   get #isOver(): boolean {
     return this.#over.signal.aborted
+  }
+
+  /** The broker is short of memory or disk space, and reads nothing from this connection, acknowledgements included. */
+  get isBlocked(): boolean {
+    return this.#blocked
   }
 
   async #consume(channel: Channel): Promise<void> {
@@ -134,69 +146,53 @@ export class Session implements AsyncDisposable {
   }
 
   async #process(channel: Channel, message: ConsumeMessage): Promise<void> {
-    const { runner, log } = this.#surroundings
+    const { config, runner, log } = this.#surroundings
     try {
       const { job, result } = runner.take(message.content)
-      const published = await this.#publishAtLast(this.#resultMessage(job.action, await result))
-      if (!published) return
-      runner.forget(job.taskId)
+      const handedOver = await this.#handOver(resultMessage(config, job.action, await result))
+      if (!handedOver) return
+      runner.forget(job.taskId, result)
     } catch (error) {
-      if (error instanceof NotBegunError) return // stays in the queue
+      if (error instanceof NotDoneError) return // stays in the queue
       if (!(error instanceof NotAJobError)) throw error
       log.warn({ reason: error.message }, 'not a job: dead-lettered')
-      const published = await this.#publishAtLast(this.#deadLetter(message, error.message))
-      if (!published) return
+      const handedOver = await this.#handOver(deadLetter(config, message, error.message))
+      if (!handedOver) return
     }
     if (!this.#isOver) channel.ack(message)
   }
 
-  #resultMessage(action: string, result: JobResult): Outgoing {
-    return {
-      exchange: this.#surroundings.config.broker.resultsExchange,
-      routingKey: `task.${action}`,
-      content: json(result),
-      options: {
-        contentType: 'application/json',
-        correlationId: result.taskId,
-        persistent: true,
-        // Somebody has sent the job, so somebody is to get its result.
-        mandatory: true,
-      },
-    }
-  }
-
-  #deadLetter({ content, fields, properties }: ConsumeMessage, reason: string): Outgoing {
-    return {
-      exchange: this.#surroundings.config.broker.deadLetterExchange,
-      routingKey: fields.routingKey,
-      content,
-      options: {
-        contentType: properties.contentType,
-        contentEncoding: properties.contentEncoding,
-        correlationId: properties.correlationId,
-        headers: {
-          'x-cephkit-reason': reason,
-          'x-cephkit-agent': this.#surroundings.config.agentId,
-          'x-cephkit-exchange': fields.exchange,
-        },
-        persistent: true,
-        mandatory: true,
-      },
+  /**
+   * Has the broker take the message over: for the dead-letter queue, if it has no other, so that it neither is lost nor
+   * keeps others from being handled. Returns false if the session ended first: then what it was about is delivered again.
+   *
+   * @throws {UnroutableError} not even that queue is there: a new session makes it anew
+   */
+  async #handOver(message: Outgoing): Promise<boolean> {
+    const { config, log } = this.#surroundings
+    try {
+      return await this.#publishAtLast(message)
+    } catch (error) {
+      if (!(error instanceof UnroutableError)) throw error
+      log.error({ reason: error.message }, 'nobody takes it: dead-lettered')
+      return await this.#publishAtLast(toDeadLetterQueue(config, message, error.message))
     }
   }
 
   /**
-   * Tries until the broker has the message. Returns false if the session ended first: then what it was about is delivered
-   * again.
+   * Tries until the broker has the message, or the session is over: then it returns false.
+   *
+   * @throws {UnroutableError} it has come back each time
    */
   async #publishAtLast(message: Outgoing): Promise<boolean> {
     const { config, log } = this.#surroundings
-    while (!this.#isOver) {
+    for (let returned = 0; !this.#isOver; ) {
       try {
         await this.publish(message)
         return true
       } catch (error) {
         if (this.#isOver) break
+        if (error instanceof UnroutableError && ++returned === unroutableTries) throw error
         log.error({ routingKey: message.routingKey, reason: messageOf(error) }, 'not published, trying again')
       }
       await delay(config.broker.reconnectDelayMs, undefined, { signal: this.#over.signal }).catch(() => {})
@@ -213,6 +209,8 @@ export class Session implements AsyncDisposable {
   /** Takes no further messages, and resolves when the broker knows that those in hand are answered. */
   async drain(): Promise<void> {
     if (!this.#consumer) return
+    // There is nothing to answer, and the broker would not read that no more is to come.
+    if (this.#blocked && this.#inHand.size === 0) return
     const { channel, tag } = this.#consumer
     try {
       await channel.cancel(tag)
@@ -227,14 +225,39 @@ export class Session implements AsyncDisposable {
   /** Closes the connection. What is not acknowledged stays in the queue. */
   async close(): Promise<void> {
     this.#end(new Error('closed'))
-    // It rejects when the connection is closed already, and never settles when that happens meanwhile.
-    const closing = this.#connection.close().catch(() => {})
-    await Promise.race([closing, this.#closed, delay(closeTimeoutMs, undefined, { ref: false })])
+    this.#connection.close().catch(() => {}) // closed already
+    await Promise.race([this.#closed, delay(closeTimeoutMs, undefined, { ref: false })])
+    // amqplib only ends the socket, which a broker that hangs would keep open, and this process running.
+    socketOf(this.#connection).destroy(new Error('the broker does not close the connection'))
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
+}
+
+/** amqplib gives its options to the socket, so `stop` can end that too; but from then on it is for the session to close. */
+async function connectTo({ broker, serviceName, agentId }: Config, stop: AbortSignal): Promise<ChannelModel> {
+  const connecting = new AbortController()
+  const onStop = () => connecting.abort(stop.reason)
+  stop.addEventListener('abort', onStop)
+  try {
+    stop.throwIfAborted()
+    const options = {
+      timeout: connectTimeoutMs,
+      noDelay: true,
+      clientProperties: { connection_name: `${serviceName} ${agentId}` },
+      signal: connecting.signal,
+    }
+    return await connect(broker.url, options)
+  } finally {
+    stop.removeEventListener('abort', onStop)
+  }
+}
+
+/** amqplib's types do not have it. */
+function socketOf({ connection }: ChannelModel): Socket {
+  return (connection as unknown as { stream: Socket }).stream
 }
 
 function throwIt(error: Error): never {

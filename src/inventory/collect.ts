@@ -43,6 +43,8 @@ interface Source {
   cluster: Cluster
   config: Config
   log: Logger
+  /** Asked before each image, as each that cannot be measured may take its time until Ceph gives up. */
+  signal: AbortSignal
 }
 
 /** How many images are open at a time. Each is a few round trips, so this hides their latency; more would not. */
@@ -50,14 +52,17 @@ const imagesAtOnce = 16
 
 /**
  * Lists everything. Fails only if it could not be complete: without the lists of images it would deny what exists.
+ *
+ * @throws {DOMException} AbortError, or what else is the signal's reason
  */
-export async function collectInventory({ cluster, config, log }: Source): Promise<Inventory> {
+export async function collectInventory(source: Source): Promise<Inventory> {
+  const { cluster, config, log } = source
   const [fsid, health, capacity, volumes, catalog] = await Promise.all([
     cluster.fsid(),
     orLeftOut(healthOf(cluster), log, 'health'),
     orLeftOut(capacityOf(cluster), log, 'capacity'),
-    collectVolumes(cluster, config.ceph.volumePool, log),
-    collectCatalog(cluster, config.ceph.catalogPool, log),
+    collectVolumes(source),
+    collectCatalog(source),
   ])
   return {
     schemaVersion: 'storage.inventory.v1',
@@ -80,9 +85,9 @@ async function capacityOf(cluster: Cluster): Promise<NonNullable<Inventory['capa
   return { totalBytes, usedBytes, availBytes: availableBytes }
 }
 
-async function collectVolumes(cluster: Cluster, poolName: string, log: Logger): Promise<InventoryVolume[]> {
-  await using pool = await cluster.openPool(poolName)
-  return await collectImages(pool, log, measureVolume, name => ({
+async function collectVolumes(source: Source): Promise<InventoryVolume[]> {
+  await using pool = await source.cluster.openPool(source.config.ceph.volumePool)
+  return await collectImages(pool, source, measureVolume, name => ({
     refId: name,
     pool: pool.name,
     // No volume is exposed over iSCSI yet, so no initiator can have a session.
@@ -90,9 +95,11 @@ async function collectVolumes(cluster: Cluster, poolName: string, log: Logger): 
   }))
 }
 
-async function measureVolume(image: Image): Promise<{ sizeBytes: number; usedBytes?: number }> {
+async function measureVolume(image: Image, log: Logger): Promise<{ sizeBytes: number; usedBytes?: number }> {
   const stat = await image.stat()
-  return { sizeBytes: stat.size, ...(canMeasureUse(stat) && { usedBytes: await image.usedBytes() }) }
+  if (!canMeasureUse(stat)) return { sizeBytes: stat.size }
+  const usedBytes = await orLeftOut(image.usedBytes(), log, `use of ${image.pool.path}/${image.name}`)
+  return { sizeBytes: stat.size, ...(usedBytes !== undefined && { usedBytes }) }
 }
 
 /** Without a valid object map, RBD would have to ask for every object that the image could have. */
@@ -101,10 +108,10 @@ function canMeasureUse({ features, flags }: ImageStat): boolean {
 }
 
 /** A pool that does not exist is an empty catalog; one that cannot be read is not. */
-async function collectCatalog(cluster: Cluster, poolName: string, log: Logger): Promise<InventoryCatalogImage[]> {
+async function collectCatalog(source: Source): Promise<InventoryCatalogImage[]> {
   try {
-    await using pool = await cluster.openPool(poolName)
-    return await collectImages(pool, log, measureCatalogImage, name => ({ refId: name, pool: pool.name, name }))
+    await using pool = await source.cluster.openPool(source.config.ceph.catalogPool)
+    return await collectImages(pool, source, measureCatalogImage, name => ({ refId: name, pool: pool.name, name }))
   } catch (error) {
     if (error instanceof PoolNotFoundError) return []
     throw error
@@ -123,12 +130,14 @@ async function measureCatalogImage(image: Image): Promise<Pick<InventoryCatalogI
  */
 async function collectImages<Known, Measured>(
   pool: Pool,
-  log: Logger,
-  measure: (image: Image) => Promise<Measured>,
+  { log, signal }: Source,
+  measure: (image: Image, log: Logger) => Promise<Measured>,
   known: (name: string) => Known,
 ): Promise<(Known & Partial<Measured>)[]> {
   const images = await mapLimited(await pool.listImages(), imagesAtOnce, async ({ name }) => {
-    const measuring = lookAt(pool, name, measure).then(measured => ({ name, measured, opened: measured !== undefined }))
+    signal.throwIfAborted()
+    const looking = lookAt(pool, name, image => measure(image, log))
+    const measuring = looking.then(measured => ({ name, measured, opened: measured !== undefined }))
     return (await orLeftOut(measuring, log, `${pool.path}/${name}`)) ?? { name, measured: undefined, opened: true }
   })
   const listed = images.every(({ opened }) => opened) ? images : await stillListed(pool, images, log)

@@ -9,7 +9,7 @@ import type { Inventory } from './collect.js'
 interface Source {
   config: Config
   log: Logger
-  collect: () => Promise<Inventory>
+  collect: (signal: AbortSignal) => Promise<Inventory>
   /** Sends a message to the telemetry exchange; rejects when the broker is away or does not take it. */
   publish: (routingKey: string, message: object) => Promise<void>
 }
@@ -25,15 +25,16 @@ export class Telemetry {
   readonly #source: Source
   readonly #timers = new Set<NodeJS.Timeout>()
   readonly #collectAndPublish: () => Promise<Inventory>
+  readonly #stopped = new AbortController()
   #change: NodeJS.Timeout | undefined
   #collecting: Promise<void> | undefined
-  #stopped = false
 
   constructor(source: Source) {
     this.#source = source
     this.#collectAndPublish = coalesced(async () => {
-      const inventory = await source.collect()
-      await this.#publish(source.config.broker.inventoryRoutingKey, {
+      const inventory = await source.collect(this.#stopped.signal)
+      // Not waited for: the broker may take it late, and jobs and the next inventory wait for this one.
+      void this.#publish(source.config.broker.inventoryRoutingKey, {
         storageId: source.config.agentId,
         ts: new Date().toISOString(),
         inventory,
@@ -51,13 +52,14 @@ export class Telemetry {
 
   /** The broker is there, for the first time or again. */
   connected(): void {
+    if (this.#stopped.signal.aborted) return
     this.#heartbeat()
     this.#inventory()
   }
 
   /** A volume has come, gone or changed. */
   changed(): void {
-    if (this.#stopped) return
+    if (this.#stopped.signal.aborted) return
     this.#change ??= setTimeout(() => {
       this.#change = undefined
       this.#inventory()
@@ -69,9 +71,9 @@ export class Telemetry {
     return this.#collectAndPublish()
   }
 
-  /** Waits for the inventory that is being collected. */
+  /** Ends the inventory that is being collected. */
   async stop(): Promise<void> {
-    this.#stopped = true
+    this.#stopped.abort()
     for (const timer of this.#timers) clearInterval(timer)
     clearTimeout(this.#change)
     await this.#collecting
@@ -91,7 +93,9 @@ export class Telemetry {
   #inventory(): void {
     this.#collecting = this.#collectAndPublish().then(
       () => {},
-      error => this.#source.log.warn({ err: error }, 'no inventory'),
+      error => {
+        if (!this.#stopped.signal.aborted) this.#source.log.warn({ err: error }, 'no inventory')
+      },
     )
   }
 

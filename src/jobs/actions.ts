@@ -18,6 +18,8 @@ export interface Services {
   telemetry: Telemetry
   /** In a job, each line has the job's id. */
   log: Logger
+  /** Aborted when the agent cannot wait any longer: what may take long ends then, and goes on when the job comes again. */
+  signal: AbortSignal
 }
 
 /** What a job comes down to once its data has been read. */

@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { MiB } from '../../lib/index.js'
 
 /**
- * An object of these keys only.
+ * An object of these keys only, and `target`: the control plane puts it into every job, to choose the agent by.
  *
  * @param aliases - By key, the other names that it may be given under.
  */
@@ -14,7 +14,7 @@ export function dataSchema<Shape extends z.ZodRawShape>(
   return z
     .unknown()
     .transform((data, context) => underOneName(data as Record<string, unknown>, aliases, context))
-    .pipe(z.strictObject(shape))
+    .pipe(z.strictObject({ ...shape, target: z.string('must be a string').optional() }))
 }
 
 function underOneName(
@@ -57,9 +57,21 @@ export function nonEmptyText() {
     .max(longestText, `must be at most ${longestText} characters`)
 }
 
+/** What is left of the 2048 bytes that an object's name may have, when RBD has put its own part in front. */
+const longestName = 2041
+
 /** The name of a pool or an image. */
 export function cephName() {
-  return nonEmptyText().regex(/^[^/@\0]+$/, 'must be a name without / and @')
+  const fits = (name: string) => Buffer.byteLength(name) <= longestName
+  return nonEmptyText()
+    .regex(/^[^/@\0]+$/, 'must be a name without / and @')
+    .refine(fits, `must be at most ${longestName} bytes`)
+    .refine(isWellFormed, 'must be well-formed Unicode')
+}
+
+// String.prototype.isWellFormed is in Node 20, but not in the ES2023 that TypeScript checks against.
+export function isWellFormed(text: string): boolean {
+  return (text as string & { isWellFormed(): boolean }).isWellFormed()
 }
 
 /** One line a problem, each with the key that it is about. */

@@ -1,7 +1,7 @@
 /** The messages of a job: what comes in, and what goes out. */
 import { z } from 'zod'
 import { describeFailure, type Failure, messageOf } from '../errors.js'
-import { describeIssues } from './data.js'
+import { describeIssues, isWellFormed } from './data.js'
 import { type Rollback, StepFailedError } from './saga.js'
 
 export interface JobMessage {
@@ -56,7 +56,7 @@ function text(longest: number) {
 
 /** @throws {NotAJobError} */
 export function readJob(content: Uint8Array, agentId: string): JobMessage {
-  const parsed = envelope.safeParse(parseJson(content))
+  const parsed = envelope.safeParse(parseJson(content), { reportInput: true })
   if (!parsed.success) throw new NotAJobError(`no job: ${describeIssues(parsed.error).join('; ')}`)
   const { data, tenantId, ...job } = parsed.data
   if (job.agentId !== agentId) throw new NotAJobError(`for agent ${JSON.stringify(job.agentId)}, this is ${agentId}`)
@@ -76,7 +76,7 @@ export function succeeded(job: JobMessage, result: object): JobResult {
 }
 
 export function failed(job: JobMessage, error: unknown): JobResult {
-  // What failed before or without any step has made nothing that would have to be undone.
+  // What failed before any step could begin, or has none, has made nothing that would have to be undone.
   const [cause, rollback] =
     error instanceof StepFailedError ? [error.cause, error.rollback] : [error, { complete: true, leftovers: [] }]
   return {
@@ -87,9 +87,4 @@ export function failed(job: JobMessage, error: unknown): JobResult {
     rollback,
     finishedAt: new Date().toISOString(),
   }
-}
-
-// String.prototype.isWellFormed is in Node 20, but not in the ES2023 that TypeScript checks against.
-function isWellFormed(value: string): boolean {
-  return (value as string & { isWellFormed(): boolean }).isWellFormed()
 }

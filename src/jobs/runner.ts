@@ -3,30 +3,23 @@ import { type PlannedJob, planJob, type Services } from './actions.js'
 import { failed, type JobMessage, type JobResult, readJob, succeeded } from './message.js'
 import { KeyedQueue } from './queue.js'
 
-/** For how long a result that could not be published is kept for the job's redelivery, in milliseconds. */
-const keepResultsMs = 10 * 60_000
-
-/** The agent is stopping, and the job has not begun. */
-export class NotBegunError extends Error {}
-
-interface Kept {
-  result: Promise<JobResult>
-  expiry?: NodeJS.Timeout
-}
+/** The agent is stopping, and has not begun the job, or not waited for its end: it stays in the queue. */
+export class NotDoneError extends Error {}
 
 /**
  * Runs jobs: those on one image in the order in which they came, others side by side.
  */
 export class JobRunner {
   readonly #services: Services
+  readonly #giveUp = new AbortController()
   readonly #queue = new KeyedQueue()
   /** By task, until its result is published: a job that is delivered again meanwhile has a share in the one result. */
-  readonly #kept = new Map<string, Kept>()
+  readonly #kept = new Map<string, Promise<JobResult>>()
   readonly #running = new Set<Promise<unknown>>()
   #stopping = false
 
-  constructor(services: Services) {
-    this.#services = services
+  constructor(services: Omit<Services, 'signal'>) {
+    this.#services = { ...services, signal: this.#giveUp.signal }
   }
 
   /** From now on no job begins. Resolves when those that run are done. */
@@ -35,36 +28,34 @@ export class JobRunner {
     await Promise.allSettled(this.#running)
   }
 
+  /** The stop has waited long enough: ends what would go on for long. */
+  giveUp(): void {
+    this.#giveUp.abort()
+  }
+
   /**
    * Runs the job that a message holds; its failure is a result too.
    *
    * @throws {NotAJobError} synchronously
-   * @throws {NotBegunError}
+   * @throws {NotDoneError}
    */
   take(content: Uint8Array): { job: JobMessage; result: Promise<JobResult> } {
     const job = readJob(content, this.#services.config.agentId)
-    const { result } = this.#kept.get(job.taskId) ?? this.#begin(job)
-    return { job, result }
+    return { job, result: this.#kept.get(job.taskId) ?? this.#begin(job) }
   }
 
-  /** The result of a task has been published: if the job comes again, it runs again. */
-  forget(taskId: string): void {
-    clearTimeout(this.#kept.get(taskId)?.expiry)
-    this.#kept.delete(taskId)
+  /** This result of the task has been published: if the job comes again, it runs again. */
+  forget(taskId: string, result: Promise<JobResult>): void {
+    // A message that has shared in the result can be later than one for which the job has begun anew.
+    if (this.#kept.get(taskId) === result) this.#kept.delete(taskId)
   }
 
-  #begin(job: JobMessage): Kept {
+  #begin(job: JobMessage): Promise<JobResult> {
     const result = this.#run(job)
-    const kept: Kept = { result }
-    this.#kept.set(job.taskId, kept)
+    this.#kept.set(job.taskId, result)
     this.#running.add(result)
-    const forget = () => this.forget(job.taskId)
-    result
-      .then(() => {
-        kept.expiry = setTimeout(forget, keepResultsMs).unref()
-      }, forget)
-      .finally(() => this.#running.delete(result))
-    return kept
+    result.catch(() => this.forget(job.taskId, result)).finally(() => this.#running.delete(result))
+    return result
   }
 
   async #run(job: JobMessage): Promise<JobResult> {
@@ -77,7 +68,8 @@ export class JobRunner {
       log.info({ ms: Math.round(performance.now() - startedAt) }, 'job done')
       return succeeded(job, result)
     } catch (error) {
-      if (error instanceof NotBegunError) throw error
+      if (error instanceof NotDoneError) throw error
+      if (this.#giveUp.signal.aborted) throw new NotDoneError('given up', { cause: error })
       const result = failed(job, error)
       const { code, retryable, rollback } = result
       log[code === 'INTERNAL_ERROR' ? 'error' : 'warn']({ code, retryable, rollback, err: error }, 'job failed')
@@ -86,7 +78,7 @@ export class JobRunner {
   }
 
   async #perform(planned: PlannedJob, log: Logger): Promise<object> {
-    if (this.#stopping) throw new NotBegunError()
+    if (this.#stopping) throw new NotDoneError('not begun')
     log.info({ image: planned.image }, 'job begins')
     try {
       return await planned.run({ ...this.#services, log })

@@ -136,10 +136,11 @@ async function undo<Context, Job>(
   job: Job,
   at: Record<string, unknown>,
 ): Promise<void> {
+  if (step.undo === undefined) return
   for (const pause of [...undoDelays, null]) {
     try {
       const made = step.name in at ? at[step.name] : await step.find?.(context, job, at)
-      if (made !== undefined) await step.undo?.(context, made, job)
+      if (made !== undefined) await step.undo(context, made, job)
       return
     } catch (error) {
       if (pause === null || !isWorthRepeating(error)) throw error

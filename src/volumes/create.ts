@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { ImageExistsError, MiB, type Pool, type SnapshotReference } from '../../lib/index.js'
+import { type Cluster, ImageExistsError, MiB, type Pool } from '../../lib/index.js'
 import { findSource } from '../catalog.js'
 import type { Config } from '../config.js'
 import { ImageNotOursError, InvalidJobError, JobError } from '../errors.js'
@@ -40,9 +40,10 @@ interface CreatePlan {
   sizeBytes: number
 }
 
-interface Pools {
+interface Place {
+  cluster: Cluster
   volumes: Pool
-  catalog: Pool | undefined
+  catalogName: string
 }
 
 /** An image of this job's; without a stamp if it was made just now. */
@@ -58,29 +59,28 @@ interface VolumeImage {
  *
  * The stamp is the first thing that an image gets, and comes only when the clone is whole. Without one an image is never
  * taken for ours; what a creation cut short has left is cleared away (`clearRemains` says why that is safe).
+ *
+ * The name comes first, so that its undo takes away what an earlier delivery of the job has left, however early this one
+ * fails.
  */
-const create = Saga.of<Pools, CreatePlan>()
-  .step('source', {
-    make: async ({ catalog }, plan) => (catalog && plan.imageId ? sourceFor(catalog, plan.imageId, plan) : null),
-  })
+const create = Saga.of<Place, CreatePlan>()
   .step('name', {
-    // A name needs no making. Its undo comes after the image's, and frees it from what has no stamp.
-    make: async (_pools, plan) => plan.name,
-    undo: async ({ volumes }, name) => void (await clearRemains(volumes, name)),
-    leaves: thatImage,
+    // A name needs no making.
+    make: async (_place, plan) => plan.name,
+    undo: ({ volumes }, _name, plan) => freeName(volumes, plan),
+    leaves: (_place, { image }) => ({ kind: 'image', name: image }),
   })
   .step('image', {
     find: ({ volumes }, plan): Promise<VolumeImage | undefined> => findVolume(volumes, plan.name, plan.maker),
-    make: ({ volumes }, plan, at) => makeImage(volumes, plan, at.source),
-    undo: ({ volumes }, image, plan) => removeUnlessReady(volumes, image, plan),
-    leaves: thatImage,
+    make: makeImage,
   })
   .step('stamp', {
-    find: async (_pools, _plan, at) => at.image.stamp,
+    find: async (_place, _plan, at) => at.image.stamp,
     make: ({ volumes }, plan, at) => stampImage(volumes, plan, at.image),
   })
   .step('ready', {
-    // Grows it and says so. Nothing to undo: undoing the image removes all of it.
+    find: async (_place, _plan, at) => at.stamp.readyAt,
+    // Grows it and says so.
     make: ({ volumes }, plan, at) => growAndMark(volumes, plan, at.stamp),
   })
 
@@ -99,16 +99,14 @@ export function planCreate(job: JobMessage, data: z.output<typeof createData>, c
 
 export async function createVolume({ cluster, config, log }: Services, plan: CreatePlan): Promise<object> {
   await using volumes = await cluster.openPool(config.ceph.volumePool)
-  // A task that was done before has its answer, whatever has become of the catalog image since.
-  const earlier = await findVolume(volumes, plan.name, plan.maker)
-  if (earlier?.stamp.readyAt) return answer(plan, earlier, true)
-  await using catalog = plan.imageId === undefined ? undefined : await cluster.openPool(config.ceph.catalogPool)
-  const at = await create.run({ volumes, catalog }, plan, { log, signal: AbortSignal.timeout(config.createTimeoutMs) })
-  return answer(plan, at.image, earlier !== undefined)
-}
-
-function answer({ name, tenantId }: CreatePlan, { id }: VolumeImage, imageExisted: boolean): object {
-  return { disk: { refId: iqnOf(name), name, id, tenantId }, imageExisted, targetExisted: false }
+  const place = { cluster, volumes, catalogName: config.ceph.catalogPool }
+  const { image } = await create.run(place, plan, { log, signal: AbortSignal.timeout(config.createTimeoutMs) })
+  const { name, tenantId } = plan
+  return {
+    disk: { refId: iqnOf(name), name, id: image.id, tenantId },
+    imageExisted: image.stamp !== undefined,
+    targetExisted: false,
+  }
 }
 
 function tenantOf(job: JobMessage, inData: string | undefined): string {
@@ -118,22 +116,28 @@ function tenantOf(job: JobMessage, inData: string | undefined): string {
   return tenantId
 }
 
-function thatImage(_pools: Pools, { image }: CreatePlan) {
-  return { kind: 'image', name: image }
-}
-
-async function sourceFor(catalog: Pool, imageId: string, { sizeBytes }: CreatePlan): Promise<SnapshotReference> {
-  const source = await findSource(catalog, imageId)
-  if (sizeBytes < source.size) {
-    const needed = Math.ceil(source.size / MiB)
-    throw new JobError('SIZE_TOO_SMALL', `sizeMB: ${sizeBytes / MiB} is less than the ${needed} of ${imageId}`)
+async function makeImage({ cluster, volumes, catalogName }: Place, plan: CreatePlan): Promise<VolumeImage> {
+  const { name, imageId, sizeBytes } = plan
+  if (imageId === undefined) {
+    await inFreeName(volumes, plan, () => volumes.createImage(name, { size: sizeBytes }))
+  } else {
+    await using catalog = await cluster.openPool(catalogName)
+    const source = await findSource(catalog, imageId)
+    checkNotSmaller(plan, source.size)
+    await inFreeName(volumes, plan, () => volumes.cloneImage(source.snapshot, name))
   }
-  return source.snapshot
+  await using image = await volumes.openImage(name, { readOnly: true })
+  return { name, id: (await image.stat()).id }
 }
 
-async function makeImage(pool: Pool, plan: CreatePlan, source: SnapshotReference | null): Promise<VolumeImage> {
-  const make = () =>
-    source ? pool.cloneImage(source, plan.name) : pool.createImage(plan.name, { size: plan.sizeBytes })
+function checkNotSmaller({ imageId, sizeBytes }: CreatePlan, sourceBytes: number): void {
+  if (sizeBytes >= sourceBytes) return
+  const needed = Math.ceil(sourceBytes / MiB)
+  throw new JobError('SIZE_TOO_SMALL', `sizeMB: ${sizeBytes / MiB} is less than the ${needed} of ${imageId}`)
+}
+
+/** Makes an image, if need be after what has the name has been cleared away. */
+async function inFreeName(pool: Pool, plan: CreatePlan, make: () => Promise<void>): Promise<void> {
   try {
     await make()
   } catch (error) {
@@ -143,8 +147,6 @@ async function makeImage(pool: Pool, plan: CreatePlan, source: SnapshotReference
     }
     await make()
   }
-  await using image = await pool.openImage(plan.name, { readOnly: true })
-  return { name: plan.name, id: (await image.stat()).id }
 }
 
 async function stampImage(pool: Pool, { name, maker, tenantId }: CreatePlan, { id }: VolumeImage): Promise<Stamp> {
@@ -155,18 +157,20 @@ async function stampImage(pool: Pool, { name, maker, tenantId }: CreatePlan, { i
   return stamp
 }
 
-async function growAndMark(pool: Pool, { name, sizeBytes }: CreatePlan, stamp: Stamp): Promise<void> {
+async function growAndMark(pool: Pool, { name, sizeBytes }: CreatePlan, stamp: Stamp): Promise<string> {
   await using image = await pool.openImage(name)
   if ((await image.size()) < sizeBytes) await image.resize(sizeBytes)
-  await writeStamp(image, { ...stamp, readyAt: new Date().toISOString() })
+  const readyAt = new Date().toISOString()
+  await writeStamp(image, { ...stamp, readyAt })
+  return readyAt
 }
 
-/** Looks again: what was not ready when it was found or made may be so by now. */
-async function removeUnlessReady(pool: Pool, { name, id }: VolumeImage, { maker }: CreatePlan): Promise<void> {
+/** Takes away what this task has under the name, from this delivery or an earlier one. Looks again: it may be ready by now. */
+async function freeName(pool: Pool, { name, maker }: CreatePlan): Promise<void> {
   const volume = await findVolume(pool, name, maker)
-  if (volume?.id !== id) return // not stamped yet: freeing the name removes it
-  if (volume.stamp.readyAt !== undefined) {
+  if (volume?.stamp.readyAt !== undefined) {
     throw new JobError('VOLUME_READY', 'it is marked as ready, and so may be in use: send the task again to have it')
   }
-  await pool.removeImage(name)
+  if (volume !== undefined) await pool.removeImage(name)
+  else await clearRemains(pool, name)
 }

@@ -11,17 +11,16 @@ import {
 import type { Config } from '../config.js'
 import { ImageNotOursError, JobError } from '../errors.js'
 import type { Services } from '../jobs/actions.js'
-import { cephName, dataSchema, nonEmptyText, sizeAliases, sizeInMiB } from '../jobs/data.js'
+import { cephName, dataSchema, sizeAliases, sizeInMiB } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
-import { Saga } from '../jobs/saga.js'
 import { imageOf } from '../names.js'
-import { lookAt } from './find.js'
+import { lookAt, lookAtId } from './find.js'
 import { readStamp } from './stamp.js'
 
 export const deleteData = dataSchema(
   {
     /** An iqn, or the name of an image. */
-    refId: nonEmptyText(),
+    refId: cephName(),
     /** Default: the pool of the volumes. */
     pool: cephName().optional(),
     /** Only repeated in the result. */
@@ -42,18 +41,6 @@ interface DeletePlan {
   sizeMB: number | undefined
 }
 
-/**
- * Removes a volume of this agent's. Nothing of it can be undone; but the stamp goes with the image's last piece, so a
- * removal that was cut short is finished by the same job, sent again.
- */
-const remove = Saga.of<Pool, DeletePlan>()
-  .step('volume', {
-    make: (pool, plan) => lookAt(pool, plan.name, image => checkIsOurs(image, plan)).then(found => found ?? null),
-  })
-  .step('removed', {
-    make: async (pool, { name }, at) => at.volume !== null && (await removeImage(pool, name)),
-  })
-
 export function planDelete(job: JobMessage, data: z.output<typeof deleteData>, config: Config): DeletePlan {
   const name = imageOf(data.refId)
   const poolName = data.pool ?? config.ceph.volumePool
@@ -68,9 +55,15 @@ export function planDelete(job: JobMessage, data: z.output<typeof deleteData>, c
   }
 }
 
-export async function deleteVolume({ cluster, log }: Services, plan: DeletePlan): Promise<object> {
+/**
+ * Removes a volume of this agent's. Nothing of it can be undone; but a removal that was cut short is finished by the same
+ * job, sent again.
+ */
+export async function deleteVolume({ cluster, signal }: Services, plan: DeletePlan): Promise<object> {
   await using pool = await cluster.openPool(plan.poolName)
-  const { removed } = await remove.run(pool, plan, { log })
+  const check = (image: Image) => checkIsOurs(image, plan)
+  const isThere = (await lookAt(pool, plan.name, check)) ?? (await isHalfRemoved(pool, plan, check))
+  const removed = isThere && (await removeImage(pool, plan.name, signal))
   return {
     refId: plan.refId,
     // No volume is exposed yet, so there is no target to delete.
@@ -91,10 +84,32 @@ async function checkIsOurs(image: Image, plan: DeletePlan): Promise<true> {
   return true
 }
 
-/** Returns false if it was gone by then. RBD refuses before it removes anything; what is in the way is named. */
-async function removeImage(pool: Pool, name: string): Promise<boolean> {
+/**
+ * Whether a removal of it was cut short. RBD begins one by taking the image away from its name, so that only its id leads
+ * there, and lists both until the end. The data goes before the stamp: without one there is nothing left but the listing.
+ */
+async function isHalfRemoved(pool: Pool, plan: DeletePlan, check: (image: Image) => Promise<true>): Promise<boolean> {
+  const listed = (await pool.listImages()).find(({ name }) => name === plan.name)
+  if (listed === undefined) return false
+  if (!(await isBeingRemoved(pool, listed.id))) {
+    throw new ImageNotOursError(`${plan.image} is listed, but cannot be opened: it is left alone`)
+  }
+  return (await lookAtId(pool, listed.id, check)) ?? true
+}
+
+async function isBeingRemoved(pool: Pool, id: string): Promise<boolean> {
   try {
-    await pool.removeImage(name)
+    return (await pool.trash.get(id)).source === 'removing'
+  } catch (error) {
+    if (error instanceof ImageNotFoundError) return false
+    throw error
+  }
+}
+
+/** Returns false if it was gone by then. RBD refuses before it removes anything; what is in the way is named. */
+async function removeImage(pool: Pool, name: string, signal: AbortSignal): Promise<boolean> {
+  try {
+    await pool.removeImage(name, { signal })
     return true
   } catch (error) {
     if (error instanceof ImageNotFoundError) return false

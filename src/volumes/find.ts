@@ -4,8 +4,17 @@ import { type Image, ImageBusyError, ImageNotFoundError, type Pool } from '../..
 import { readStamp, type Stamp } from './stamp.js'
 
 /** What `look` gives for the image of that name; undefined if there is none. Any other trouble is thrown. */
-export async function lookAt<T>(pool: Pool, name: string, look: (image: Image) => Promise<T>): Promise<T | undefined> {
-  const image = await openIfThere(pool, name)
+export function lookAt<T>(pool: Pool, name: string, look: (image: Image) => Promise<T>): Promise<T | undefined> {
+  return lookIfThere(() => pool.openImage(name, { readOnly: true }), look)
+}
+
+/** The same by the image's id. */
+export function lookAtId<T>(pool: Pool, id: string, look: (image: Image) => Promise<T>): Promise<T | undefined> {
+  return lookIfThere(() => pool.openImageById(id, { readOnly: true }), look)
+}
+
+async function lookIfThere<T>(open: () => Promise<Image>, look: (image: Image) => Promise<T>): Promise<T | undefined> {
+  const image = await openIfThere(open)
   if (image === undefined) return undefined
   try {
     return await look(image)
@@ -14,9 +23,9 @@ export async function lookAt<T>(pool: Pool, name: string, look: (image: Image) =
   }
 }
 
-async function openIfThere(pool: Pool, name: string): Promise<Image | undefined> {
+async function openIfThere(open: () => Promise<Image>): Promise<Image | undefined> {
   try {
-    return await pool.openImage(name, { readOnly: true })
+    return await open()
   } catch (error) {
     if (error instanceof ImageNotFoundError) return undefined
     throw error

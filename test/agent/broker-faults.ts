@@ -1,5 +1,8 @@
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
+import type { GetMessage } from 'amqplib'
 import t, { type Test } from 'tap'
+import { messageOf } from '../../src/errors.js'
 import { type Job, TestSite, until } from '../support/broker.js'
 import { golden } from '../support/golden.js'
 import { BrokerProxy } from '../support/proxy.js'
@@ -12,6 +15,12 @@ async function cutSite(t: Test) {
   const site = await TestSite.open(t)
   const proxy = await BrokerProxy.open(t, site.environment.BROKER_URL ?? '')
   return { site, proxy, settings: { BROKER_URL: proxy.url } }
+}
+
+async function takeFrom(site: TestSite, queue: string): Promise<GetMessage> {
+  const message = await site.onBroker(channel => channel.get(queue, { noAck: true }))
+  if (message === false) throw new Error(`${queue} has no message`)
+  return message
 }
 
 /** Does something as soon as the log says so of the job, before the agent goes on. */
@@ -125,6 +134,11 @@ t.test('a broker that is away', async t => {
     t.pass()
   })
 
+  await t.test('is named with the reason for each of its addresses', async t => {
+    const reason = new AggregateError([new Error('connect ECONNREFUSED ::1:5672'), new Error('connect ETIMEDOUT')])
+    t.equal(messageOf(reason), 'connect ECONNREFUSED ::1:5672; connect ETIMEDOUT')
+  })
+
   await t.test('is not waited for when the agent is to stop before it has started', async t => {
     const late = site.newAgent(settings)
     const starting = late.start()
@@ -136,16 +150,67 @@ t.test('a broker that is away', async t => {
 
 t.test('a result that nobody wants', async t => {
   const site = await TestSite.open(t)
-  await site.startAgent()
   const results = `${site.id}.results`
   const exchange = site.environment.RESULTS_EXCHANGE ?? ''
-  await site.onBroker(channel => channel.unbindQueue(results, exchange, '#'))
-  const job = site.job('inventory.refresh', {})
-  await site.publish(job)
-  await until('the broker to return it', () => site.logs.some(({ msg }) => msg === 'not published, trying again'))
-  await site.onBroker(channel => channel.bindQueue(results, exchange, '#'))
-  await until('it after all', () => site.resultsOf(job)[0])
-  t.equal(site.resultsOf(job).length, 1, 'comes as soon as somebody does')
+  const deadLetters = site.environment.DEAD_LETTER_EXCHANGE ?? ''
+
+  await t.test('comes as soon as somebody does', async t => {
+    const agent = await site.startAgent({ BROKER_RECONNECT_DELAY_MS: '1000' })
+    await site.onBroker(channel => channel.unbindQueue(results, exchange, '#'))
+    const job = site.job('inventory.refresh', {})
+    await site.publish(job)
+    await until('the broker to return it', () => site.logs.some(({ msg }) => msg === 'not published, trying again'))
+    await site.onBroker(channel => channel.bindQueue(results, exchange, '#'))
+    await until('it after all', () => site.resultsOf(job)[0])
+    t.equal(site.resultsOf(job).length, 1)
+    await agent.stop()
+  })
+
+  await t.test('goes to the dead-letter queue after some tries, and keeps no other job from being done', async t => {
+    const agent = await site.startAgent({ PREFETCH_COUNT: '2' })
+    await site.onBroker(channel => channel.unbindQueue(results, exchange, '#'))
+    const jobs = Array.from({ length: 5 }, () => site.job('inventory.refresh', {}))
+    for (const job of jobs) await site.publish(job)
+    const count = async () => (await site.onBroker(channel => channel.checkQueue(deadLetters))).messageCount
+    await until('the dead letters', async () => (await count()) === jobs.length)
+    const letters: GetMessage[] = []
+    while (letters.length < jobs.length) letters.push(await takeFrom(site, deadLetters))
+    for (const { properties } of letters) {
+      t.match(properties.headers, {
+        'x-cephkit-reason': `no queue is bound to exchange ${exchange} for task.inventory.refresh`,
+        'x-cephkit-agent': site.agentId,
+        'x-cephkit-exchange': exchange,
+        'x-cephkit-routing-key': 'task.inventory.refresh',
+      })
+    }
+    const bodies = letters.map(({ content }) => JSON.parse(content.toString()))
+    t.same(bodies.map(({ taskId }) => taskId).sort(), jobs.map(({ taskId }) => taskId).sort())
+    t.ok(bodies.every(({ ok, result }) => ok && result.inventory))
+    await agent.stop()
+    const { messageCount } = await site.onBroker(channel => channel.checkQueue(site.taskQueue))
+    t.equal(messageCount, 0, 'none of the jobs comes again')
+    await site.onBroker(channel => channel.bindQueue(results, exchange, '#'))
+  })
+})
+
+t.test('dead letters that their exchange has no queue for', async t => {
+  const site = await TestSite.open(t, { PREFETCH_COUNT: '1' })
+  const exchange = site.environment.DEAD_LETTER_EXCHANGE ?? ''
+  await site.onBroker(channel => channel.deleteExchange(exchange))
+  await site.onBroker(channel => channel.assertExchange(exchange, 'direct', { durable: true }))
+  await site.startAgent()
+  const isThere = async () => (await site.onBroker(channel => channel.checkQueue(exchange))).messageCount > 0
+  await site.publish(Buffer.from('?'))
+  await until('one in the queue', isThere)
+  const letter = await takeFrom(site, exchange)
+  t.equal(letter.content.toString(), '?', 'are in the queue all the same')
+  t.match(letter.properties.headers, { 'x-cephkit-reason': /^no JSON/, 'x-cephkit-routing-key': site.agentId })
+
+  await site.onBroker(channel => channel.deleteQueue(exchange))
+  await site.publish(Buffer.from('??'))
+  const isBack = () => isThere().catch(() => false)
+  await until('another', isBack)
+  t.ok(await site.succeed(site.job('inventory.refresh', {})), 'which is made anew when it is gone')
 })
 
 t.test('a consumer that the broker cancels', async t => {
@@ -192,4 +257,24 @@ t.test('telemetry that cannot be sent', async t => {
   proxy.allow()
   await until('the next', () => site.telemetry.length > sent)
   t.ok(await site.succeed(site.job('inventory.refresh', {})), 'keeps no job from being done')
+})
+
+t.test('a broker that takes the connection and says nothing', async t => {
+  const site = await TestSite.open(t)
+  const sockets: Socket[] = []
+  const server = createServer(socket => void sockets.push(socket.on('error', () => {}).resume()))
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => server.close())
+  const { port } = server.address() as AddressInfo
+  for (const protocol of ['amqp', 'amqps']) {
+    const agent = site.newAgent({ BROKER_URL: `${protocol}://127.0.0.1:${port}` })
+    const starting = agent.start()
+    const before = sockets.length
+    const socket = await until('the attempt', () => sockets[before])
+    const stopping = performance.now()
+    await agent.stop()
+    await t.rejects(starting, { name: 'AbortError' })
+    t.ok(performance.now() - stopping < 3_000, `${protocol}: is not waited for when the agent is to stop`)
+    await until('the end of the attempt', () => socket.destroyed)
+  }
 })

@@ -53,6 +53,12 @@ t.test('an OSD that hangs', async t => {
           complete: false,
           leftovers: [{ kind: 'image', name: `${pool.name}/${name}`, reason: /ETIMEDOUT/ }],
         })
+        const again = await site.perform(job)
+        t.match(
+          again,
+          { code: 'CLUSTER_TIMEOUT', rollback: result.rollback },
+          'and says it again while nobody can look',
+        )
         go()
         const { disk } = await site.succeed(job)
         t.equal(disk.name, name)
@@ -64,7 +70,9 @@ t.test('an OSD that hangs', async t => {
   await t.test('during a delete: it fails, and can be sent again', async t => {
     const { disk } = await site.succeed(site.job('storage.create', { name: 'web', imageId, sizeMB: 16 }))
     const job = site.job('storage.delete', { refId: disk.name })
-    stopAfter(job, 'volume')
+    site.onLog = line => {
+      if (line.job === job.taskId && line.msg === 'job begins') process.kill(osd, 'SIGSTOP')
+    }
     t.match(await site.perform(job), { ok: false, code: 'CLUSTER_TIMEOUT', retryable: true })
     go()
     t.ok(await site.succeed(job))
@@ -82,6 +90,30 @@ t.test('an OSD that hangs', async t => {
     const { inventory } = await site.succeed(site.job('inventory.refresh', {}))
     t.ok(inventory.volumes.length > 0)
   })
+})
+
+t.test('an inventory of images that do not answer does not keep the agent from stopping', async t => {
+  const { site, osd, pool } = await ownSite(t)
+  const names = Array.from({ length: 200 }, (_, i) => `disk-${i}`)
+  await Promise.all(names.map(name => pool.createImage(name, { size: 0 })))
+  // One that cannot be measured, so that the log says when the inventory has come to the images.
+  const { id } = await rbdJson('info', `${pool.name}/disk-0`)
+  await pool.object(`rbd_header.${id}`).setOmap({ size: Buffer.alloc(1) })
+  const hanging = new Promise<void>(resolve => {
+    site.onLog = ({ msg }) => {
+      if (msg !== 'not measured') return
+      site.onLog = () => {}
+      process.kill(osd, 'SIGSTOP')
+      resolve()
+    }
+  })
+  const agent = await site.startAgent()
+  await hanging
+  const begun = performance.now()
+  await agent.stop()
+  const took = performance.now() - begun
+  t.ok(took < 12_000, `${Math.round(took)} ms`)
+  process.kill(osd, 'SIGCONT')
 })
 
 t.test('an agent that died right after it had made an image', async t => {

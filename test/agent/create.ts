@@ -113,6 +113,11 @@ t.test('storage.create', async t => {
         code: 'IMAGE_NOT_FOUND',
         error: /missing/,
       },
+      'a catalog image with a name longer than any': {
+        data: { name: 'web', imageId: 'i'.repeat(2042), sizeMB: 8 },
+        code: 'INVALID_JOB',
+        error: /^imageId: must be at most 2041 bytes$/,
+      },
       'several things at once, each named': {
         data: { nmae: 'web', imageId: 'a/b', sizeMB: '8' },
         code: 'INVALID_JOB',

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { TestSite } from '../support/broker.js'
-import { run } from '../support/cluster.js'
+import { rbdJson, run } from '../support/cluster.js'
 import { golden } from '../support/golden.js'
 
 t.test('storage.delete', async t => {
@@ -108,6 +108,56 @@ t.test('storage.delete', async t => {
     t.ok(await exists(name))
   })
 
+  /** What is left of an image when its removal is cut short: RBD lists it, and cannot open it by its name any more. */
+  const cutShort = async (name: string) => {
+    const pool = await site.volumePool()
+    const { id } = await rbdJson('info', `${poolName}/${name}`)
+    await run('rbd', 'bench', '--io-type', 'write', '--io-pattern', 'rand', '--io-total', '1M', `${poolName}/${name}`)
+    const controller = new AbortController()
+    const { signal } = controller
+    await t.rejects(pool.removeImage(name, { signal, onProgress: () => controller.abort() }), { name: 'AbortError' })
+    t.ok(await exists(name), 'it is still listed')
+    await t.rejects(pool.openImage(name), { name: 'ImageNotFoundError' })
+    return { id, pool }
+  }
+  const newLargeVolume = async (tenantId = 'acme') =>
+    (await site.succeed(site.job('storage.create', { name: 'large', sizeMB: 1024 }, { tenantId }))).disk
+
+  await t.test('finishes a removal that was cut short', async t => {
+    const { name } = await newLargeVolume()
+    await cutShort(name)
+    t.match(await site.succeed(remove(name)), { deletedDisks: [{ pool: poolName, image: name }] })
+    t.notOk(await exists(name))
+    t.same(await site.succeed(remove(name)), { refId: name, targetDeleted: false, deletedDisks: [] })
+  })
+
+  await t.test('finishes a removal that was cut short when only the name was left', async t => {
+    const { name } = await newLargeVolume()
+    const { id, pool } = await cutShort(name)
+    await pool.object(`rbd_header.${id}`).remove()
+    t.match(await site.succeed(remove(name)), { deletedDisks: [{ image: name }] })
+    t.notOk(await exists(name))
+  })
+
+  await t.test("does not finish somebody else's", async t => {
+    const { name } = await newLargeVolume('umbrella')
+    await run('rbd', 'create', `${poolName}/not-ours`, '--size', '1G')
+    for (const each of [name, 'not-ours']) {
+      await cutShort(each)
+      t.match(await site.perform(remove(each)), { ok: false, code: 'IMAGE_NOT_OURS' })
+      t.ok(await exists(each))
+    }
+  })
+
+  await t.test('leaves alone what is listed and cannot be opened for another reason', async t => {
+    const { name } = await newVolume()
+    const { id } = await rbdJson('info', `${poolName}/${name}`)
+    const pool = await site.volumePool()
+    await pool.object(`rbd_header.${id}`).remove()
+    t.match(await site.perform(remove(name)), { ok: false, code: 'IMAGE_NOT_OURS', error: /cannot be opened/ })
+    t.ok(await exists(name))
+  })
+
   await t.test('does not take a failure for absence', async t => {
     const { name } = await newVolume()
     const cases: Record<string, { data: object; code: string }> = {
@@ -116,10 +166,16 @@ t.test('storage.delete', async t => {
       'an iqn of nothing': { data: { refId: 'iqn.2001-07.org.openhvx:' }, code: 'INVALID_JOB' },
       'a key that it does not know': { data: { refId: name, force: true }, code: 'INVALID_JOB' },
       'no volume at all': { data: {}, code: 'INVALID_JOB' },
+      'a path': { data: { refId: `${poolName}/${name}` }, code: 'INVALID_JOB' },
+      'a name longer than any': { data: { refId: 'ä'.repeat(1021) }, code: 'INVALID_JOB' },
+      'a name that is no text': { data: { refId: `${name}\ud800` }, code: 'INVALID_JOB' },
+      'a pool that is no text': { data: { refId: name, pool: '\udfff' }, code: 'INVALID_JOB' },
     }
     for (const [what, { data, code }] of Object.entries(cases)) {
       t.match(await site.perform(site.job('storage.delete', data)), { ok: false, code }, what)
     }
+    const longest = 'n'.repeat(2041)
+    t.match(await site.perform(remove(longest)), { ok: true, result: { refId: longest } }, 'but a long one may be')
     t.ok(await exists(name))
   })
 

@@ -172,6 +172,33 @@ t.test('a storage.create that was cut short before', async t => {
     t.equal(JSON.parse(await run('rbd', 'info', '--format', 'json', `${pool.name}/${name}`)).size, 16 * MiB)
   })
 
+  await t.test('is taken away when it fails before it comes to the image', async t => {
+    const kept = await site.imageNames()
+    const again = site.job('storage.create', { name: 'web', imageId: 'missing', sizeMB: 16 })
+    const name = nameFor(again)
+    await run('rbd', 'clone', source, `${pool.name}/${name}`)
+    t.match(await site.perform(again), {
+      ok: false,
+      code: 'IMAGE_NOT_FOUND',
+      rollback: { complete: true, leftovers: [] },
+    })
+    t.same(await site.imageNames(), kept)
+  })
+
+  await t.test('has a rollback that names what an earlier delivery has left and is open somewhere', async t => {
+    const again = site.job('storage.create', { name: 'web', imageId: 'missing', sizeMB: 16 })
+    const name = nameFor(again)
+    await run('rbd', 'clone', source, `${pool.name}/${name}`)
+    await using image = await pool.openImage(name)
+    const { rollback } = await site.perform(again)
+    t.match(rollback, { complete: false, leftovers: [{ kind: 'image', name: `${pool.name}/${name}` }] })
+    t.equal(rollback?.leftovers.length, 1)
+    t.ok((await image.stat()).id, 'it is still there')
+    await image.close()
+    t.match((await site.perform(again)).rollback, { complete: true })
+    t.notOk((await site.imageNames()).includes(name))
+  })
+
   await t.test('does not go on with a stamp that belongs to another image', async t => {
     const again = job()
     const name = nameFor(again)

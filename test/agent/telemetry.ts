@@ -1,12 +1,16 @@
+import { writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { pino } from 'pino'
 import t from 'tap'
+import { Cluster, MiB } from '../../lib/index.js'
 import { type Inventory, readConfig } from '../../src/agent/index.js'
+import { collectInventory } from '../../src/inventory/collect.js'
 import { Telemetry } from '../../src/inventory/telemetry.js'
 import { TestSite, until } from '../support/broker.js'
 import { rbdJson, run } from '../support/cluster.js'
-import { golden } from '../support/golden.js'
+import { golden, testFolder } from '../support/golden.js'
 
 function inventories(site: TestSite): Inventory[] {
   const found = site.telemetry.filter(({ routingKey }) => routingKey === 'inventory.storage.full')
@@ -121,6 +125,25 @@ t.test('an inventory without a catalog pool', async t => {
   t.same(inventory.catalog, [])
 })
 
+t.test('a volume whose use cannot be measured has its size all the same', async t => {
+  const site = await TestSite.open(t)
+  const pool = site.environment.CEPH_DEFAULT_POOL ?? ''
+  await run('rbd', 'create', `${pool}/secret`, '--size', '8M')
+  await run('rbd', 'bench', '--io-type', 'write', '--io-total', '4K', '--io-size', '4K', `${pool}/secret`)
+  // Somebody who may read all but the data, and the map of what has data.
+  const objects = ['rbd_directory', 'rbd_id', 'rbd_header', 'rbd_trash', 'rbd_info']
+  const caps = objects.map(object => `allow rx pool=${pool} object_prefix ${object}`).join(', ')
+  const user = `client.${site.id}`
+  t.teardown(() => run('ceph', 'auth', 'rm', user))
+  const keyring = join(await testFolder(t), 'keyring')
+  await writeFile(keyring, await run('ceph', 'auth', 'get-or-create', user, 'mon', 'allow r', 'osd', caps))
+  await using cluster = await Cluster.connect({ user: site.id, keyring })
+  const config = readConfig({ ...site.environment, CEPH_CATALOG_POOL: 'no-such-pool' })
+  const { signal } = new AbortController()
+  const { volumes } = await collectInventory({ cluster, config, log: pino({ enabled: false }), signal })
+  t.same(volumes, [{ refId: 'secret', pool, isAttached: false, sizeBytes: 8 * MiB }])
+})
+
 t.test('telemetry that has stopped collects nothing more', async t => {
   let collected = 0
   const telemetry = new Telemetry({
@@ -138,6 +161,7 @@ t.test('telemetry that has stopped collects nothing more', async t => {
   await telemetry.stop()
   const before = collected
   telemetry.changed()
+  telemetry.connected()
   await delay(1_500)
   t.equal(collected, before)
 })
