@@ -416,7 +416,7 @@ export class Image implements AsyncDisposable {
    * All snapshots, oldest first. An image that is open for writing is opened once more for it.
    *
    * @implements rbd_snap_list rbd_snap_list_end rbd_snap_get_timestamp rbd_snap_get_namespace_type
-   *   rbd_snap_get_trash_namespace rbd_snap_is_protected rbd_open_by_id_read_only
+   *   rbd_snap_get_trash_namespace rbd_snap_is_protected rbd_open_by_id_read_only rbd_close
    */
   async listSnapshots(options: CallOptions = {}): Promise<SnapshotInfo[]> {
     return call(this.#resource, options, token => native.snapshotList(this.handle, this.readOnly, token))

@@ -9,6 +9,7 @@ import { Broker } from '../../src/amqp/broker.js'
 import { startStack, stopStack } from '../../src/dev/stack.js'
 import { TestSite, until } from '../support/broker.js'
 import { run } from '../support/cluster.js'
+import { hang } from '../support/hang.js'
 import { newRunner } from '../support/runner.js'
 
 async function ownStack(t: Test) {
@@ -54,8 +55,8 @@ t.test('a broker that hangs', async t => {
     })
 
     await t.test('does not keep the agent from stopping', async t => {
-      await limitMemory('0')
       site.logs.length = 0
+      await limitMemory('0')
       await isThere('the broker takes nothing at the moment')
       const begun = performance.now()
       await agent.stop()
@@ -72,7 +73,7 @@ t.test('a broker that hangs', async t => {
     const agent = new Broker({ config, runner, log, onConnected: () => {} })
     await agent.start()
     t.equal(sockets(), before + 1)
-    process.kill(broker, 'SIGSTOP')
+    hang(broker)
     t.teardown(() => process.kill(broker, 'SIGCONT'))
     await agent.close()
     await delay(10)

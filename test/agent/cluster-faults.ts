@@ -9,6 +9,7 @@ import { imageName } from '../../src/names.js'
 import { type Job, TestSite, until } from '../support/broker.js'
 import { rbdJson, run } from '../support/cluster.js'
 import { golden } from '../support/golden.js'
+import { hang } from '../support/hang.js'
 
 t.setTimeout(250_000)
 
@@ -31,7 +32,7 @@ t.test('an OSD that hangs', async t => {
   await site.startAgent()
   const stopAfter = (job: Job, step: string) => {
     site.onLog = line => {
-      if (line.job === job.taskId && line.step === step && line.msg === 'step done') process.kill(osd, 'SIGSTOP')
+      if (line.job === job.taskId && line.step === step && line.msg === 'step done') hang(osd)
     }
   }
   const go = () => {
@@ -71,7 +72,7 @@ t.test('an OSD that hangs', async t => {
     const { disk } = await site.succeed(site.job('storage.create', { name: 'web', imageId, sizeMB: 16 }))
     const job = site.job('storage.delete', { refId: disk.name })
     site.onLog = line => {
-      if (line.job === job.taskId && line.msg === 'job begins') process.kill(osd, 'SIGSTOP')
+      if (line.job === job.taskId && line.msg === 'job begins') hang(osd)
     }
     t.match(await site.perform(job), { ok: false, code: 'CLUSTER_TIMEOUT', retryable: true })
     go()
@@ -80,7 +81,7 @@ t.test('an OSD that hangs', async t => {
   })
 
   await t.test('during an inventory: there is none, rather than an empty one', async t => {
-    process.kill(osd, 'SIGSTOP')
+    hang(osd)
     t.match(await site.perform(site.job('inventory.refresh', {})), {
       ok: false,
       code: 'CLUSTER_TIMEOUT',
@@ -103,7 +104,7 @@ t.test('an inventory of images that do not answer does not keep the agent from s
     site.onLog = ({ msg }) => {
       if (msg !== 'not measured') return
       site.onLog = () => {}
-      process.kill(osd, 'SIGSTOP')
+      hang(osd)
       resolve()
     }
   })

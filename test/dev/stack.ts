@@ -18,6 +18,7 @@ import { promisify } from 'node:util'
 import { connect } from 'amqplib'
 import t, { type Test } from 'tap'
 import { type Stack, stackStatus, startStack, stopStack } from '../../src/dev/stack.js'
+import { hang } from '../support/hang.js'
 
 const run = promisify(execFile)
 
@@ -128,7 +129,7 @@ t.test('up on a running stack', async t => {
   })
   await t.test('status says that the cluster does not answer', async t => {
     const monitor = stack.pids['mon.a'] ?? 0
-    process.kill(monitor, 'SIGSTOP')
+    hang(monitor)
     t.teardown(() => process.kill(monitor, 'SIGCONT'))
     const checks = ['the cluster has not answered in 5 s']
     t.match(await stackStatus(dir), { state: 'running', health: { status: 'unknown', checks } })
@@ -145,7 +146,7 @@ t.test('stacks run side by side, and each ends alone', async t => {
   await runWith(first, 'rbd', 'create', 'only-here', '--size', '1M')
 
   // A stopped daemon takes no notice of SIGTERM.
-  process.kill(first.pids['osd.0'] ?? 0, 'SIGSTOP')
+  hang(first.pids['osd.0'] ?? 0)
   const started = performance.now()
   await stopStack(dirs[0])
   t.ok(performance.now() - started < 4_000, 'down did not wait for a stopped daemon in vain')

@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { Cluster, GiB, type Image, MiB, type Pool } from '../../lib/index.js'
 import { startStack, stopStack } from '../../src/dev/stack.js'
+import { hang } from '../support/hang.js'
 
 interface Hanging {
   pool: Pool
@@ -30,7 +31,7 @@ async function stackThatHangs(t: Test, timeout?: number): Promise<Hanging> {
   const cont = () => process.kill(osd, 'SIGCONT')
   t.teardown(cont)
   const pool = await cluster.openPool('rbd')
-  return { pool, cephConf: stack.cephConf, osdPid: osd, stop: () => process.kill(osd, 'SIGSTOP'), cont }
+  return { pool, cephConf: stack.cephConf, osdPid: osd, stop: () => hang(osd), cont }
 }
 
 function waitingCall(pool: Pool, disk: Image, i: number): Promise<unknown> {

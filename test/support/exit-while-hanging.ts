@@ -4,12 +4,13 @@
  *   node exit-while-hanging.js CALLS OSD_PID
  */
 import { Cluster, MiB } from '../../lib/index.js'
+import { hang } from './hang.js'
 
 const [calls, osdPid] = process.argv.slice(2)
 const cluster = await Cluster.connect()
 const pool = await cluster.openPool('rbd')
 const disk = await pool.openImage('disk')
-process.kill(Number(osdPid), 'SIGSTOP')
+hang(Number(osdPid))
 for (let i = 0; i < 100; i++) {
   if (calls === 'reads') disk.read(i * 4096, 4096).catch(() => {})
   if (calls === 'writes') disk.write(i * 4096, Buffer.alloc(4096)).catch(() => {})
