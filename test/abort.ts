@@ -102,9 +102,17 @@ t.test('an aborted usedBytes looks at no more objects', async t => {
     await image.close()
     return performance.now() - start
   }
-  const controller = new AbortController()
-  const whole = await elapsed({})
-  const part = await elapsed({ signal: controller.signal, onProgress: () => controller.abort(reason) })
+  const abortedAtOnce = () => {
+    const controller = new AbortController()
+    return elapsed({ signal: controller.signal, onProgress: () => controller.abort(reason) })
+  }
+  // The best of some: a moment in which others have the machine is longer than either.
+  const [wholes, parts]: [number[], number[]] = [[], []]
+  for (let i = 0; i < 5; i++) {
+    wholes.push(await elapsed({}))
+    parts.push(await abortedAtOnce())
+  }
+  const [whole, part] = [Math.min(...wholes), Math.min(...parts)]
   t.ok(part < whole * 0.7, `${Math.round(part)} ms instead of ${Math.round(whole)} ms`)
 })
 
@@ -173,5 +181,5 @@ t.test('a connection that is being made when its caller aborts is not made', asy
       t.ok(performance.now() - start < 1500, 'and nobody waits for it')
     }
   }
-  t.ok(await until(() => foreignThreads() <= before, 10_000), 'nor is a thread of it left')
+  t.ok(await until(() => foreignThreads() <= before, 30_000), 'nor is a thread of it left')
 })
