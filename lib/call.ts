@@ -23,13 +23,19 @@ type Start<T> = (token: AbortToken | undefined, onProgress: OnProgress | null) =
 
 /**
  * Makes one native call. What it throws has the stack of the method's caller.
+ *
+ * @param own - The options that the call has besides those of every call.
  */
-export async function call<T>(resource: Resource, options: ProgressOptions, start: Start<T>): Promise<T> {
-  checkCallOptions(options)
-  const { signal, onProgress } = options
+export async function call<T>(
+  resource: Resource,
+  options: ProgressOptions | undefined,
+  start: Start<T>,
+  own: readonly string[] = none,
+): Promise<T> {
+  if (options !== undefined) checkCallOptions(options, own)
   try {
-    if (signal === undefined && onProgress === undefined) return await start(undefined, null)
-    return await stoppable(signal, onProgress, start)
+    if (options?.signal === undefined && options?.onProgress === undefined) return await start(undefined, null)
+    return await stoppable(options.signal, options.onProgress, start)
   } catch (error) {
     if (!isNativeError(error)) throw error
     const cephError = toCephError(error, resource)
@@ -100,6 +106,8 @@ async function stoppable<T>(
     signal?.removeEventListener('abort', onAbort)
   }
 }
+
+const none: readonly string[] = []
 
 function isNativeError(error: unknown): error is Error & { errno: number; syscall: string } {
   return error instanceof Error && 'errno' in error && 'syscall' in error && !('code' in error)

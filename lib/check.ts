@@ -101,7 +101,7 @@ export function checkOneOf<T extends string | number>(argument: string, value: u
 
 export function checkView(argument: string, value: unknown): NodeJS.ArrayBufferView {
   if (!ArrayBuffer.isView(value)) throw wrongType(argument, 'a Buffer, TypedArray or DataView', value)
-  return checkNotShared(argument, value as NodeJS.ArrayBufferView)
+  return checkInPlace(argument, checkNotShared(argument, value as NodeJS.ArrayBufferView))
 }
 
 /** librados counts the bytes of one call in an int. */
@@ -122,6 +122,27 @@ export function checkData(argument: string, value: unknown): Uint8Array {
 function checkNotShared<View extends NodeJS.ArrayBufferView>(argument: string, view: View): View {
   if (view.buffer instanceof SharedArrayBuffer) throw wrongType(argument, 'in memory that is not shared', view)
   return view
+}
+
+/** Memory that is where it is, for a call that uses it in place: it can be neither taken away nor made smaller. */
+function checkInPlace(argument: string, view: NodeJS.ArrayBufferView): NodeJS.ArrayBufferView {
+  const { buffer } = view
+  if (isResizable(buffer)) throw wrongType(argument, 'in memory that cannot be resized', buffer)
+  if (buffer.byteLength === 0 && isDetached(buffer)) throw wrongType(argument, 'in memory that is not detached', buffer)
+  return view
+}
+
+// Both are in Node 20, but not in the ES2023 that TypeScript checks against; `detached` comes with Node 22.
+function isResizable(buffer: ArrayBufferLike): boolean {
+  return (buffer as ArrayBufferLike & { resizable: boolean }).resizable
+}
+
+function isDetached(buffer: ArrayBufferLike): boolean {
+  try {
+    return new Uint8Array(buffer).length > 0
+  } catch {
+    return true
+  }
 }
 
 export function checkKeys(argument: string, value: unknown): string[] {
@@ -149,9 +170,9 @@ export function checkOptions(value: unknown, own: readonly string[]): void {
   checkMembers('options', value, [...own, ...optionsOfEveryCall])
 }
 
-/** The options that every call has, and no others. */
-export function checkCallOptions(value: { signal?: unknown; onProgress?: unknown }): void {
-  checkMembers('options', value, optionsOfEveryCall)
+/** The options that every call has, and those of its own. */
+export function checkCallOptions(value: { signal?: unknown; onProgress?: unknown }, own: readonly string[] = []): void {
+  checkOptions(value, own)
   const { signal, onProgress } = value
   if (signal !== undefined && !(signal instanceof AbortSignal)) throw wrongType('signal', 'an AbortSignal', signal)
   if (onProgress !== undefined) checkFunction('onProgress', onProgress)

@@ -77,6 +77,12 @@ export class ShrinkNotAllowedError extends CephError {}
 export class InvalidArgumentError extends CephError {}
 /** EROFS: opened read-only, or at a snapshot; or writing without the exclusive lock, which another client keeps. */
 export class ReadOnlyImageError extends CephError {}
+/** EPERM: no key slot of the encrypted image opens with this passphrase. */
+export class WrongPassphraseError extends CephError {}
+/** EINVAL: the image has no LUKS header, or one of the other format. */
+export class NotEncryptedError extends CephError {}
+/** ECANCELED: a user of the image could not hold its I/O for the snapshot, which is not made. */
+export class QuiesceError extends CephError {}
 /** EPERM, EACCES: the keyring or its caps. */
 export class PermissionError extends CephError {}
 /** ETIMEDOUT: the cluster did not answer in time; what was asked may have happened all the same. */
@@ -93,6 +99,24 @@ export class QuotaExceededError extends CephError {}
 export class NotSupportedError extends CephError {}
 /** ECANCELED, ERANGE, EOVERFLOW: the object is not what the operation was to find, and nothing was done. */
 export class ConflictError extends CephError {}
+/** EILSEQ: the image has something else there than was expected, and nothing was written. */
+export class MismatchError extends ConflictError {
+  /** Of the first byte that differs, in the image. */
+  readonly offset: number
+
+  /** @internal */
+  constructor(offset: number, resource: Resource) {
+    const syscall = 'rbd_aio_compare_and_write'
+    super(`EILSEQ: not as expected at byte ${offset}, nothing was written, ${syscall} '${resource.name}'`, {
+      code: 'EILSEQ',
+      errno: -constants.errno.EILSEQ,
+      syscall,
+      resource: resource.name,
+      retryable: false,
+    })
+    this.offset = offset
+  }
+}
 /** EIO. */
 export class IOError extends CephError {}
 /** EBADF: the handle, or what it was opened through, is closed. */
@@ -117,6 +141,8 @@ const noExclusiveLock: Meaning = [InvalidArgumentError, 'opened read-only, or wi
 const otherApplication: Meaning = [BusyError, 'another application uses the pool; force says not to mind']
 const noSetting: Meaning = [InvalidArgumentError, 'no such setting, or no value for it']
 const conflict: Meaning = [ConflictError, 'not as expected, nothing was changed']
+const encryptionLoaded: Meaning = [ExistsError, 'encryption is loaded already']
+const cannotEncrypt: Meaning = [NotSupportedError, 'not for images with the feature journaling, nor to format a clone']
 const notPermitted: Meaning = [PermissionError, 'not permitted: check the keyring and its caps']
 const notSupported: Meaning = [NotSupportedError, 'not supported by this cluster or image']
 const invalid: Meaning = [InvalidArgumentError, 'invalid argument']
@@ -181,7 +207,14 @@ const meanings: Record<string, Meaning> = {
   'rbd_rebuild_object_map EINVAL': [InvalidArgumentError, 'the image has no object map'],
   'rbd_metadata_set EINVAL': noSetting,
   'rbd_pool_metadata_set EINVAL': noSetting,
+  'rbd_aio_compare_and_write EINVAL': [InvalidArgumentError, 'beyond the end, or across a multiple of 512 bytes'],
   'rbd_diff_iterate2 ENOENT': [SnapshotNotFoundError, 'snapshot not found'],
+  'rbd_encryption_format ENOSPC': [NoSpaceError, 'no space left, or the image is too small for a LUKS header'],
+  'rbd_encryption_format ENOTSUP': cannotEncrypt,
+  'rbd_encryption_load EPERM': [WrongPassphraseError, 'no key slot opens with this passphrase'],
+  'rbd_encryption_load EINVAL': [NotEncryptedError, 'the image is not encrypted, or in another format'],
+  'rbd_encryption_load EEXIST': encryptionLoaded,
+  'rbd_encryption_load ENOTSUP': cannotEncrypt,
   'rbd_trash_purge_with_progress ENOTEMPTY': [ImageHasSnapshotsError, 'some have snapshots, and are still there'],
 
   'snapshot ENOENT': [SnapshotNotFoundError, 'snapshot not found'],
@@ -190,6 +223,9 @@ const meanings: Record<string, Meaning> = {
   'rbd_snap_protect EBUSY': [SnapshotBusyError, 'snapshot is protected already'],
   'rbd_snap_unprotect EINVAL': [InvalidArgumentError, 'snapshot is not protected'],
   'rbd_snap_create2 EDQUOT': [QuotaExceededError, 'the image has as many snapshots as its limit allows'],
+  'rbd_quiesce_complete ETIMEDOUT': [TimeoutError, 'the snapshot is not made'],
+  'rbd_snap_create2 ECANCELED': [QuiesceError, 'a user of the image could not hold its I/O', 'retryable'],
+  'rbd_snap_create2 ETIMEDOUT': [TimeoutError, 'no answer in time, of the cluster or a user of the image', 'retryable'],
   'rbd_snap_set_limit ERANGE': [InvalidArgumentError, 'the image has more snapshots than that'],
 
   'object ENOENT': [ObjectNotFoundError, 'object not found'],

@@ -32,6 +32,11 @@ export type { Bytes, Comparison, OmapComparison, OmapEntries } from './rados/wri
 export { WriteOperation } from './rados/write-operation.js'
 export type { ConfigOption, Qos, QosChange, QosLimit } from './rbd/config.js'
 export { Config } from './rbd/config.js'
+export type { DiffOptions } from './rbd/diff.js'
+export type { ExportDiffOptions } from './rbd/diff-format.js'
+export { DiffFormatError } from './rbd/diff-format.js'
+export type { FormatEncryptionOptions, LoadEncryptionOptions } from './rbd/encryption.js'
+export type { Extent } from './rbd/extents.js'
 export type { Feature, ImageFlag, OperationFeature } from './rbd/features.js'
 export type {
   CopyOptions,
@@ -42,10 +47,16 @@ export type {
   ResizeOptions,
 } from './rbd/image.js'
 export { Image } from './rbd/image.js'
+export type { ImageWatchListener } from './rbd/image-watch.js'
+export { ImageWatch } from './rbd/image-watch.js'
+export type { Fadvise, IoOptions, WriteZeroesOptions } from './rbd/io.js'
+export type { ImageDetails } from './rbd/listing.js'
 export type { Lockers, LockOwners } from './rbd/lock.js'
 export { AdvisoryLock, ExclusiveLock } from './rbd/lock.js'
 export { Metadata } from './rbd/metadata.js'
 export type { CreateImageOptions, ImageLayout } from './rbd/options.js'
+export type { QuiesceHooks, WatchQuiesceOptions } from './rbd/quiesce.js'
+export { QuiesceWatch } from './rbd/quiesce.js'
 export type {
   CreateSnapshotOptions,
   RemoveSnapshotOptions,
@@ -53,6 +64,10 @@ export type {
   SnapshotReference,
 } from './rbd/snapshot.js'
 export { Snapshot } from './rbd/snapshot.js'
+export type { ReadStreamOptions, WriteStreamOptions } from './rbd/streams.js'
+export type { UnreadableImage } from './rbd/survey.js'
+export type { ImportImageOptions, TransferOptions } from './rbd/transfer.js'
 export type { TrashEntry } from './rbd/trash.js'
 export { Trash } from './rbd/trash.js'
+export type { ImageUsage, SnapshotUsage } from './rbd/usage.js'
 export { GiB, KiB, MiB, TiB } from './units.js'

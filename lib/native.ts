@@ -19,7 +19,16 @@ export type IoctxHandle = Handle<'ioctx'>
 export type ObjectListHandle = Handle<'objectList'>
 export type WatchHandle = Handle<'watch'>
 export type ImageHandle = Handle<'image'>
-export type AnyHandle = ClusterHandle | IoctxHandle | ObjectListHandle | WatchHandle | ImageHandle
+export type ImageWatchHandle = Handle<'imageWatch'>
+export type QuiesceWatchHandle = Handle<'quiesceWatch'>
+export type AnyHandle =
+  | ClusterHandle
+  | IoctxHandle
+  | ObjectListHandle
+  | WatchHandle
+  | ImageHandle
+  | ImageWatchHandle
+  | QuiesceWatchHandle
 export type AbortToken = Handle<'abortToken'>
 
 export type OnProgress = (done: number, total: number) => void
@@ -83,6 +92,7 @@ export type NativeReadStep =
   | ['getXattrs']
   | ['getOmap', string, string, number]
   | ['getOmapByKeys', string[]]
+  | ['exec', string, string, Uint8Array]
   | ['assertVersion', number]
 
 export interface NativeOmapPage {
@@ -91,6 +101,8 @@ export interface NativeOmapPage {
 }
 
 export type NativeWatchEvent = { notifyId: bigint; notifier: bigint; payload: Buffer } | { errno: number }
+
+export type QuiesceEvent = 'quiesce' | 'unquiesce'
 
 interface CommandResult {
   output: Buffer
@@ -185,7 +197,7 @@ export interface Native {
     flags: number,
     token?: Token,
   ): Promise<void>
-  objectUnlock(ioctx: IoctxHandle, object: string, name: string, cookie: string, token?: Token): Promise<number>
+  objectUnlock(ioctx: IoctxHandle, object: string, name: string, cookie: string, token?: Token): Promise<void>
   objectBreakLock(
     ioctx: IoctxHandle,
     object: string,
@@ -295,6 +307,19 @@ export interface Native {
     onProgress: OnProgress | null,
     token?: Token,
   ): Promise<number>
+  /** Extents as three doubles each: offset, length, and whether there is data. */
+  imageDiff(
+    image: ImageHandle,
+    fromSnapshot: string | null,
+    offset: number,
+    length: number,
+    includeParent: boolean,
+    wholeObject: boolean,
+    onProgress: OnProgress | null,
+    token?: Token,
+  ): Promise<Buffer>
+  /** The stretches of a file that are no holes, at most `limit` of them, as extents. Moves the file's position. */
+  fileData(fd: number, offset: number, limit: number, token?: Token): Promise<Buffer>
   imageResize(
     image: ImageHandle,
     size: number,
@@ -330,11 +355,68 @@ export interface Native {
   imageListConfig(image: ImageHandle, token?: Token): Promise<NativeConfigOption[]>
   imageWatchers(image: ImageHandle, token?: Token): Promise<{ address: string; client: number; cookie: bigint }[]>
 
-  imageRead(image: ImageHandle, offset: number, buffer: NodeJS.ArrayBufferView, token?: Token): Promise<number>
-  imageWrite(image: ImageHandle, offset: number, data: NodeJS.ArrayBufferView, token?: Token): Promise<number>
-  imageWriteWithin(image: ImageHandle, offset: number, data: NodeJS.ArrayBufferView, token?: Token): Promise<number>
-  imageDiscard(image: ImageHandle, offset: number, length: number, token?: Token): Promise<number>
-  imageFlush(image: ImageHandle, token?: Token): Promise<number>
+  imageForgetSize(image: ImageHandle): void
+  /** In these, `end` is where the range ends: its offset and its length together. */
+  imageRead(
+    image: ImageHandle,
+    end: number,
+    offset: number,
+    buffer: NodeJS.ArrayBufferView,
+    flags: number,
+    token?: Token,
+  ): Promise<number>
+  imageReadv(
+    image: ImageHandle,
+    end: number,
+    offset: number,
+    buffers: readonly NodeJS.ArrayBufferView[],
+    token?: Token,
+  ): Promise<number>
+  imageWrite(
+    image: ImageHandle,
+    end: number,
+    offset: number,
+    data: NodeJS.ArrayBufferView,
+    flags: number,
+    token?: Token,
+  ): Promise<void>
+  imageWritev(
+    image: ImageHandle,
+    end: number,
+    offset: number,
+    data: readonly NodeJS.ArrayBufferView[],
+    token?: Token,
+  ): Promise<void>
+  imageWriteZeroes(
+    image: ImageHandle,
+    end: number,
+    offset: number,
+    length: number,
+    zeroFlags: number,
+    flags: number,
+    token?: Token,
+  ): Promise<void>
+  imageWriteSame(
+    image: ImageHandle,
+    end: number,
+    offset: number,
+    length: number,
+    data: NodeJS.ArrayBufferView,
+    flags: number,
+    token?: Token,
+  ): Promise<void>
+  /** Answers at which offset of the image there was something else, or null when it was written. */
+  imageCompareAndWrite(
+    image: ImageHandle,
+    end: number,
+    offset: number,
+    expected: NodeJS.ArrayBufferView,
+    data: NodeJS.ArrayBufferView,
+    flags: number,
+    token?: Token,
+  ): Promise<number | null>
+  imageDiscard(image: ImageHandle, end: number, offset: number, length: number, token?: Token): Promise<void>
+  imageFlush(image: ImageHandle, token?: Token): Promise<void>
   imageInvalidateCache(image: ImageHandle, token?: Token): Promise<void>
 
   imageLockIsOwner(image: ImageHandle, token?: Token): Promise<boolean>
@@ -347,6 +429,24 @@ export interface Native {
   imageAdvisoryLockShared(image: ImageHandle, cookie: string, tag: string, token?: Token): Promise<void>
   imageAdvisoryUnlock(image: ImageHandle, cookie: string, token?: Token): Promise<void>
   imageAdvisoryBreakLock(image: ImageHandle, client: string, cookie: string, token?: Token): Promise<void>
+
+  imageFormatEncryption(
+    image: ImageHandle,
+    luks2: boolean,
+    aes256: boolean,
+    passphrase: Uint8Array,
+    token?: Token,
+  ): Promise<void>
+  imageLoadEncryption(image: ImageHandle, luks2: boolean, passphrase: Uint8Array, token?: Token): Promise<void>
+  imageWatchStart(image: ImageHandle, listener: () => void, token?: Token): Promise<ImageWatchHandle>
+  quiesceWatchStart(
+    image: ImageHandle,
+    imageId: string,
+    listener: (event: QuiesceEvent) => void,
+    token?: Token,
+  ): Promise<QuiesceWatchHandle>
+  /** False when nobody waits for it any more. */
+  quiesceWatchAnswer(watch: QuiesceWatchHandle, quiesced: boolean): boolean
 
   snapshotList(image: ImageHandle, readOnly: boolean, token?: Token): Promise<NativeSnapshot[]>
   snapshotCreate(

@@ -5,10 +5,14 @@
 #include "rados/lock.h"
 #include "rados/object.h"
 #include "rados/watch.h"
+#include "rbd/diff.h"
+#include "rbd/encryption.h"
 #include "rbd/image.h"
+#include "rbd/image_watch.h"
 #include "rbd/io.h"
 #include "rbd/lock.h"
 #include "rbd/pool.h"
+#include "rbd/quiesce.h"
 #include "rbd/snapshot.h"
 #include "rbd/trash.h"
 #include "runtime/bind.h"
@@ -67,6 +71,10 @@ Napi::Object Init(Napi::Env env, Napi::Object object) {
     InitPool(exports);
     InitTrash(exports);
     InitImage(exports);
+    InitImageWatch(exports);
+    InitEncryption(exports);
+    InitQuiesce(exports);
+    InitDiff(exports);
     InitIo(exports);
     InitRbdLock(exports);
     InitSnapshot(exports);

@@ -44,10 +44,16 @@ const noCalls = [
   'isSameAs',
 ]
 
+/** Inherited ones too. */
+function namesOf(prototype: object): string[] {
+  if (prototype === Object.prototype) return []
+  return [...Object.getOwnPropertyNames(prototype), ...namesOf(Object.getPrototypeOf(prototype))]
+}
+
 t.test('the table of calls has every method', async t => {
   const called = allCalls.map(({ name }) => name)
   for (const [prefix, { prototype }] of Object.entries(classes)) {
-    const methods = Object.getOwnPropertyNames(prototype).filter(name => !noCalls.includes(name))
+    const methods = namesOf(prototype).filter(name => !noCalls.includes(name))
     t.same(
       methods.filter(name => !called.includes(`${prefix}.${name}`)),
       [],

@@ -2,6 +2,7 @@
  * Wrong input at every entry is a TypeError or RangeError with a code, before anything reaches C: a rejection where a
  * promise is promised, and an exception elsewhere.
  */
+import { inspect } from 'node:util'
 import t, { type Test } from 'tap'
 import { Cluster, WriteOperation } from '../lib/index.js'
 import { allCalls, subjects } from './support/calls.js'
@@ -26,6 +27,16 @@ const allBut = (...types: Type[]) =>
   Object.entries(ofType).flatMap(([type, value]) => (types.includes(type as Type) ? [] : [value]))
 
 const shared = new Uint8Array(new SharedArrayBuffer(8))
+/** Memory that can be made smaller, or is gone, under the feet of whoever uses it in place. */
+const views = [Uint8Array, Uint16Array, DataView] as (new (buffer: ArrayBuffer) => NodeJS.ArrayBufferView)[]
+const notInPlace = views.flatMap(View => {
+  // ES2024's, which TypeScript does not check against.
+  const Resizable = ArrayBuffer as unknown as new (length: number, options: { maxByteLength: number }) => ArrayBuffer
+  const buffer = new ArrayBuffer(8)
+  const detached = new View(buffer)
+  structuredClone(buffer, { transfer: [buffer] })
+  return [new View(new Resizable(8, { maxByteLength: 16 })), detached]
+})
 const malformed = ['with\0NUL', 'a lone \ud800 surrogate']
 const notText = [...allBut('string'), ...malformed]
 const notKey = [...notText, '']
@@ -35,7 +46,8 @@ const notNatural = [...allBut('number'), '5', Number.NaN, Number.POSITIVE_INFINI
 const notPositive = [...notNatural, 0]
 const notBoolean = allBut('boolean')
 const notData = [...allBut('string'), 'a lone \ud800', new ArrayBuffer(8), new DataView(new ArrayBuffer(8)), shared]
-const notView = [...allBut(), new ArrayBuffer(8), shared, new DataView(shared.buffer)]
+const notView = [...allBut(), new ArrayBuffer(8), shared, new DataView(shared.buffer), ...notInPlace]
+const notViews = [...allBut('array'), Buffer.alloc(1), ...notView.map(view => [Buffer.alloc(1), view])]
 const notKeys = [...allBut('array'), [5], ['a', ''], ['a\0'], [undefined], new Array(1)]
 const notFeatures = [
   ...allBut('array'),
@@ -54,9 +66,17 @@ const optional = (wrong: unknown[]) => wrong.filter(value => value !== undefined
 type Entries = Record<string, (value: never) => unknown>
 type Table = [wrong: unknown[], entries: Entries][]
 
+function show(value: unknown): string {
+  try {
+    return inspect(value, { depth: 1 }).slice(0, 40)
+  } catch {
+    return 'something detached'
+  }
+}
+
 /** Why this is not as it must be, if so. */
 async function complaint(entry: Entries[string], value: unknown, promised: boolean): Promise<string | undefined> {
-  const shown = typeof value === 'string' ? JSON.stringify(value.slice(0, 20)) : String(value)
+  const shown = show(value)
   let result: unknown
   try {
     result = entry(value as never)
@@ -244,6 +264,7 @@ t.test('wrong input is refused', async t => {
   })
 
   await t.test('for an image', async t => {
+    const one = Buffer.alloc(1)
     await refuses(t, [
       [
         notName,
@@ -255,6 +276,36 @@ t.test('wrong input is refused', async t => {
         },
       ],
       [optional(notName), { since: v => image.usedBytes({ since: v }) }],
+      [optional(notName), { from: v => image.diff({ from: v }).next() }],
+      [
+        optional(notNatural),
+        { offset: v => image.diff({ offset: v }).next(), length: v => image.diff({ length: v }).next() },
+      ],
+      [
+        optional(notBoolean),
+        {
+          'diff wholeObject': v => image.diff({ wholeObject: v }).next(),
+          'diff includeParent': v => image.diff({ includeParent: v }).next(),
+        },
+      ],
+      [
+        notKey,
+        {
+          exportTo: v => image.exportTo(v),
+          importFrom: v => image.importFrom(v),
+          importImage: v => pool.importImage('new', v),
+        },
+      ],
+      [notName, { 'importImage name': v => pool.importImage(v, '/dev/null') }],
+      [
+        [...optional(allBut()), '', 'vmdk'],
+        {
+          'exportTo format': v => image.exportTo('/dev/null', { format: v }),
+          'importImage format': v => pool.importImage('new', '/dev/null', { format: v }),
+        },
+      ],
+      [['/dev/null', '/'], { 'no regular file': v => pool.importImage('new', v) }],
+      [allBut(), { importDiff: v => image.importDiff(v) }],
       [
         [...allBut(), image],
         { 'copy pool': v => image.copy(v, 'new'), 'deepCopy pool': v => image.deepCopy(v, 'new') },
@@ -265,15 +316,44 @@ t.test('wrong input is refused', async t => {
           resize: v => image.resize(v),
           'read offset': v => image.read(v, 1),
           'read length': v => image.read(0, v),
+          'readv offset': v => image.readv(v, [Buffer.alloc(1)]),
           'write offset': v => image.write(v, Buffer.alloc(1)),
+          'writev offset': v => image.writev(v, [Buffer.alloc(1)]),
           'discard offset': v => image.discard(v, 1),
           'discard length': v => image.discard(0, v),
+          'writeZeroes offset': v => image.writeZeroes(v, 1),
+          'writeZeroes length': v => image.writeZeroes(0, v),
+          'writeSame offset': v => image.writeSame(v, 1, Buffer.alloc(1)),
+          'writeSame length': v => image.writeSame(0, v, Buffer.alloc(1)),
+          'compareAndWrite offset': v => image.compareAndWrite(v, Buffer.alloc(1), Buffer.alloc(1)),
           removeSnapshotById: v => image.removeSnapshotById(v),
         },
       ],
-      [[2 ** 31], { 'read length': v => image.read(0, v) }],
+      [[2 ** 31], { 'read length': v => image.read(0, v), 'writeSame length': v => image.writeSame(0, v, one) }],
+      [[1, 1025], { 'writeSame length': v => image.writeSame(0, v, Buffer.alloc(2)) }],
       [notNatural.filter(v => v !== null), { setSnapshotLimit: v => image.setSnapshotLimit(v) }],
       [[...notView, 'text'], { write: v => image.write(0, v) }],
+      [notView.filter(v => typeof v !== 'number'), { 'read into': v => image.read(0, v) }],
+      [
+        [...notView, Buffer.alloc(0)],
+        {
+          writeSame: v => image.writeSame(0, 8, v),
+          'compareAndWrite expected': v => image.compareAndWrite(0, v, one),
+          'compareAndWrite data': v => image.compareAndWrite(0, one, v),
+        },
+      ],
+      [[Buffer.alloc(2)], { 'compareAndWrite of two lengths': v => image.compareAndWrite(0, one, v) }],
+      [notViews, { readv: v => image.readv(0, v), writev: v => image.writev(0, v) }],
+      [
+        [...optional(allBut('array')), ['no-such'], ['RANDOM'], [5], 'random', new Array(1)],
+        {
+          'read fadvise': v => image.read(0, 1, { fadvise: v }),
+          'write fadvise': v => image.write(0, one, { fadvise: v }),
+          'writeZeroes fadvise': v => image.writeZeroes(0, 1, { fadvise: v }),
+          'writeSame fadvise': v => image.writeSame(0, 1, one, { fadvise: v }),
+          'compareAndWrite fadvise': v => image.compareAndWrite(0, one, one, { fadvise: v }),
+        },
+      ],
       [
         [...optional(notPositive), 3, 5000],
         { sparsify: v => image.sparsify({ sparseSize: v }), copy: v => image.copy(pool, 'new', { sparseSize: v }) },
@@ -283,6 +363,7 @@ t.test('wrong input is refused', async t => {
         optional(notBoolean),
         {
           allowShrink: v => image.resize(1, { allowShrink: v }),
+          thickProvision: v => image.writeZeroes(0, 1, { thickProvision: v }),
           includeParent: v => image.usedBytes({ includeParent: v }),
           flatten: v => image.deepCopy(pool, 'new', { flatten: v }),
           protect: v => image.createSnapshot('new', { protect: v }),
@@ -306,7 +387,44 @@ t.test('wrong input is refused', async t => {
       [[{ since: 'one' }, { size: 1 }], { 'the options of other methods': v => image.stat(v) }],
     ])
     const tooLong = new DataView(new ArrayBuffer(2 ** 31))
-    await refuses(t, [[[tooLong], { 'more data than librbd takes': v => image.write(0, v) }]])
+    const half = new Uint8Array(tooLong.buffer, 0, 2 ** 30)
+    await refuses(t, [
+      [
+        [tooLong],
+        {
+          'more data than librbd takes': v => image.write(0, v),
+          'a larger buffer than librbd fills': v => image.read(0, v),
+          'more to compare': v => image.compareAndWrite(0, v, v),
+          'more of the same': v => image.writeSame(0, 2 ** 31, v),
+        },
+      ],
+      [[[half, half]], { 'more data in parts': v => image.writev(0, v), 'larger buffers': v => image.readv(0, v) }],
+    ])
+  })
+
+  await t.test('for a stream of an image', async t => {
+    const entries: Table = [
+      [
+        optional(notNatural),
+        {
+          start: v => image.createReadStream({ start: v }),
+          end: v => image.createReadStream({ end: v }),
+          'writing from': v => image.createWriteStream({ start: v }),
+        },
+      ],
+      [[4], { 'an end before the start': v => image.createReadStream({ start: 5, end: v }) }],
+      [optional(notPositive), { highWaterMark: v => image.createReadStream({ highWaterMark: v }) }],
+      [
+        optional(notBoolean),
+        {
+          skipHoles: v => image.createReadStream({ skipHoles: v }),
+          wholeObject: v => image.exportDiff({ wholeObject: v }),
+        },
+      ],
+      [optional(notName), { from: v => image.exportDiff({ from: v }) }],
+      [[{ sginal: 1 }, { signal: 1 }, { onProgress: 5 }], { exportDiff: v => image.exportDiff(v) }],
+    ]
+    await refuses(t, entries, false)
   })
 
   await t.test('for an object', async t => {

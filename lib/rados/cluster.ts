@@ -70,10 +70,13 @@ const defaultTimeout = 30_000
 export class Cluster implements AsyncDisposable {
   /** @internal */
   readonly handle: ClusterHandle
+  /** The user's name without `client.`. */
+  readonly user: string
   readonly #resource: Resource
 
-  private constructor(handle: ClusterHandle, resource: Resource) {
+  private constructor(handle: ClusterHandle, user: string, resource: Resource) {
     this.handle = handle
+    this.user = user
     this.#resource = resource
   }
 
@@ -117,7 +120,7 @@ export class Cluster implements AsyncDisposable {
       await setUnlessSet(handle, throttles, '0', cephOptions, callOptions)
       await call(resource, callOptions, token => native.clusterConnect(handle, token))
     })
-    return new Cluster(handle, resource)
+    return new Cluster(handle, user, resource)
   }
 
   /** The version of the librados in use. @implements rados_version */

@@ -15,10 +15,14 @@ import type { Resource } from '../errors.js'
 import { type IoctxHandle, native } from '../native.js'
 import { Config } from '../rbd/config.js'
 import { Image } from '../rbd/image.js'
+import { type ImageDetails, listImageDetails } from '../rbd/listing.js'
 import { Metadata } from '../rbd/metadata.js'
 import { type CreateImageOptions, imageOptionNames, imageOptions } from '../rbd/options.js'
 import type { SnapshotReference } from '../rbd/snapshot.js'
+import type { UnreadableImage } from '../rbd/survey.js'
+import { type ImportImageOptions, importImage } from '../rbd/transfer.js'
 import { Trash } from '../rbd/trash.js'
+import { type ImageUsage, listImageUsage } from '../rbd/usage.js'
 import type { Cluster } from './cluster.js'
 import { RadosObject } from './object.js'
 
@@ -297,6 +301,36 @@ export class Pool implements AsyncDisposable {
   }
 
   /**
+   * Lists the images with what `image.stat()`, `parent()` and `listSnapshots()` would tell, without opening them: one
+   * round trip for an image, one more if it has snapshots, two for each parent. In the order of the names, and not as of
+   * one moment: who creates, renames and removes images meanwhile may find them listed or not.
+   *
+   * An image that is removed meanwhile is left out. One that cannot be read has an `error` instead of its details; an
+   * ImageNotFoundError there says that its removal has begun or was not completed. Those of the old format, in migration,
+   * or of a format unknown here are opened after all. At most 128 are looked at ahead of the caller, so memory has its
+   * bounds however many there are.
+   *
+   * @throws {PoolNotFoundError}
+   * @throws {TimeoutError} as of one image; the others are not listed either
+   */
+  listImageDetails(options: CallOptions = {}): AsyncGenerator<ImageDetails | UnreadableImage, void, undefined> {
+    return listImageDetails(this, options)
+  }
+
+  /**
+   * Lists the images with the bytes they use, those of their snapshots too: what `rbd du` tells, from their object maps.
+   * Two round trips for an image, one more if it has snapshots or fancy striping, and one for each snapshot. An image
+   * without a valid object map, or without `fast-diff`, is opened, and librbd asks for every object that it could have.
+   * Otherwise as `listImageDetails()`.
+   *
+   * @throws {PoolNotFoundError}
+   * @throws {TimeoutError} as of one image; the others are not listed either
+   */
+  listImageUsage(options: CallOptions = {}): AsyncGenerator<ImageUsage | UnreadableImage, void, undefined> {
+    return listImageUsage(this, options)
+  }
+
+  /**
    * Makes an empty image. It takes no space until written to.
    *
    * @param options.size - In bytes.
@@ -346,6 +380,21 @@ export class Pool implements AsyncDisposable {
     await call(this.#image(name), callOptions, token =>
       native.poolCloneImage(from.handle, image, snapshot, this.handle, name, clone, token),
     )
+  }
+
+  /**
+   * Makes an image of a file. Holes of the file, and zeroes in it, take no space. Progress is in bytes. Abort stops it.
+   * When it does not succeed, the image is removed before the call rejects.
+   *
+   * @throws {ImageExistsError}
+   * @throws {PoolNotFoundError} there is no such pool, namespace or data pool
+   * @throws {InvalidArgumentError} settings that do not go together
+   * @throws {TypeError} this is no regular file, or not one of that format; or a qcow2 file that needs others
+   * @throws {Error} Node's own: ENOENT, …; or what qemu-img said
+   */
+  async importImage(name: string, path: string, options: ImportImageOptions = {}): Promise<void> {
+    checkName('name', name)
+    await importImage(this, name, path, options)
   }
 
   /**

@@ -1,3 +1,4 @@
+import type { Readable, Writable } from 'node:stream'
 import { type CallOptions, call, type ProgressOptions } from '../call.js'
 import {
   checkBoolean,
@@ -6,15 +7,23 @@ import {
   checkName,
   checkOneOf,
   checkOptions,
-  checkView,
   outOfRange,
   wrongType,
   wrongValue,
 } from '../check.js'
 import { InvalidArgumentError, type Resource, ShrinkNotAllowedError } from '../errors.js'
-import { type AbortToken, type ImageHandle, native } from '../native.js'
+import { type ImageHandle, native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import { Config } from './config.js'
+import { type DiffOptions, diff } from './diff.js'
+import { type ExportDiffOptions, exportDiff, importDiff } from './diff-format.js'
+import {
+  type FormatEncryptionOptions,
+  formatEncryption,
+  type LoadEncryptionOptions,
+  loadEncryption,
+} from './encryption.js'
+import type { Extent } from './extents.js'
 import {
   checkFeatures,
   type Feature,
@@ -24,10 +33,15 @@ import {
   type OperationFeature,
   operationFeaturesOf,
 } from './features.js'
+import { type ImageWatch, type ImageWatchListener, startImageWatch } from './image-watch.js'
+import { ImageIo } from './io.js'
 import { AdvisoryLock, ExclusiveLock } from './lock.js'
 import { Metadata } from './metadata.js'
 import { type ImageLayout, imageOptionNames, imageOptions } from './options.js'
+import { type QuiesceHooks, type QuiesceWatch, startQuiesceWatch, type WatchQuiesceOptions } from './quiesce.js'
 import { type CreateSnapshotOptions, createFlags, Snapshot, type SnapshotInfo } from './snapshot.js'
+import { createReadStream, createWriteStream, type ReadStreamOptions, type WriteStreamOptions } from './streams.js'
+import { exportTo, importFrom, type TransferOptions } from './transfer.js'
 
 export interface ImageStat {
   /** As when the image was opened. */
@@ -94,7 +108,7 @@ export interface CopyOptions extends ProgressOptions, ImageLayout {}
 /**
  * An open image. Named as when it was opened: a rename by somebody else does not show in `name`.
  */
-export class Image implements AsyncDisposable {
+export class Image extends ImageIo implements AsyncDisposable {
   readonly pool: Pool
   readonly name: string
   /** The snapshot it is opened at, or null. */
@@ -105,10 +119,8 @@ export class Image implements AsyncDisposable {
   readonly config: Config
   readonly lock: ExclusiveLock
   readonly advisoryLock: AdvisoryLock
-  /** @internal */
-  readonly handle: ImageHandle
-  /** In bytes. A write within it need not ask. */
-  #knownSize = 0
+  /** Whether an encryption is loaded, or may be. @internal */
+  encrypted = false
 
   /** @internal */
   constructor(
@@ -116,8 +128,9 @@ export class Image implements AsyncDisposable {
     handle: ImageHandle,
     { name, snapshot, readOnly }: { name: string; snapshot: string | null; readOnly: boolean },
   ) {
+    const image = `${pool.path}/${name}`
+    super(handle, snapshot === null ? image : `${image}@${snapshot}`)
     this.pool = pool
-    this.handle = handle
     this.name = name
     this.openedAt = snapshot
     this.readOnly = readOnly
@@ -142,19 +155,9 @@ export class Image implements AsyncDisposable {
     return !native.isOpen(this.handle)
   }
 
-  /** `rbd/tenant-a/vm-1`, or `rbd/golden@base`. */
-  get path(): string {
-    const path = `${this.pool.path}/${this.name}`
-    return this.openedAt === null ? path : `${path}@${this.openedAt}`
-  }
-
-  get #resource(): Resource {
-    return { kind: 'image', name: this.path }
-  }
-
   /** In bytes, at the snapshot if opened at one. @implements rbd_get_size */
   async size(options: CallOptions = {}): Promise<number> {
-    return call(this.#resource, options, token => native.imageSize(this.handle, token))
+    return call(this.resource, options, token => native.imageSize(this.handle, token))
   }
 
   /**
@@ -165,7 +168,7 @@ export class Image implements AsyncDisposable {
    *   rbd_get_create_timestamp rbd_get_access_timestamp rbd_get_modify_timestamp
    */
   async stat(options: CallOptions = {}): Promise<ImageStat> {
-    const { dataPoolId, ...stat } = await call(this.#resource, options, token => native.imageStat(this.handle, token))
+    const { dataPoolId, ...stat } = await call(this.resource, options, token => native.imageStat(this.handle, token))
     return {
       ...stat,
       ...(dataPoolId !== undefined && dataPoolId !== this.pool.id && { dataPoolId }),
@@ -177,7 +180,7 @@ export class Image implements AsyncDisposable {
 
   /** The snapshot this is a clone of, or null. @implements rbd_get_parent */
   async parent(options: CallOptions = {}): Promise<ImageParent | null> {
-    return call(this.#resource, options, token => native.imageParent(this.handle, token))
+    return call(this.resource, options, token => native.imageParent(this.handle, token))
   }
 
   /**
@@ -186,17 +189,17 @@ export class Image implements AsyncDisposable {
    * @implements rbd_list_children3
    */
   async children(options: CallOptions = {}): Promise<LinkedImage[]> {
-    return call(this.#resource, options, token => native.imageChildren(this.handle, token))
+    return call(this.resource, options, token => native.imageChildren(this.handle, token))
   }
 
   /** The clones, their clones, and so on; not those of one snapshot. @implements rbd_list_descendants */
   async descendants(options: CallOptions = {}): Promise<LinkedImage[]> {
-    return call(this.#resource, options, token => native.imageDescendants(this.handle, token))
+    return call(this.resource, options, token => native.imageDescendants(this.handle, token))
   }
 
   /** The group the image is in, or null. @implements rbd_get_group */
   async group(options: CallOptions = {}): Promise<{ name: string; poolId: number } | null> {
-    return call(this.#resource, options, token => native.imageGroup(this.handle, token))
+    return call(this.resource, options, token => native.imageGroup(this.handle, token))
   }
 
   /**
@@ -216,14 +219,103 @@ export class Image implements AsyncDisposable {
     const { since, includeParent = false, ...callOptions } = options
     if (since !== undefined) checkName('since', since)
     checkBoolean('includeParent', includeParent)
-    return call(this.#resource, callOptions, (token, onProgress) =>
+    return call(this.resource, callOptions, (token, onProgress) =>
       native.imageUsedBytes(this.handle, since ?? null, includeParent, onProgress, token),
     )
   }
 
+  /**
+   * Tells in order, and without overlaps, which stretches of the image have data, or have changed since a snapshot; of
+   * the latter also those that have become holes. Memory is bounded whatever the image's size, and stopping early costs
+   * nothing. Abort stops it.
+   *
+   * What is written meanwhile may be told or not: open the image at a snapshot for a difference that holds together.
+   *
+   * @throws {SnapshotNotFoundError} there is no snapshot of the name in `from`
+   * @throws {InvalidArgumentError} the snapshot in `from` is later than the one the image is opened at
+   *
+   * @implements rbd_diff_iterate2
+   */
+  diff(options: DiffOptions = {}): AsyncGenerator<Extent, void, undefined> {
+    return diff(this, options)
+  }
+
+  /**
+   * The image as a stream of its bytes. Several requests are in flight; destroying the stream waits for them. Open the
+   * image at a snapshot unless nobody writes to it.
+   *
+   * @param options.end - Inclusive, as in Node's own streams of files.
+   * @param options.skipHoles - The stream gives their zeroes all the same, so that what is piped is right.
+   */
+  createReadStream(options: ReadStreamOptions = {}): Readable {
+    return createReadStream(this, options)
+  }
+
+  /**
+   * A stream that writes what it gets to the image, in chunks of 4 MiB, eight of which are in flight; that is all it takes
+   * of memory. It has finished when all of it is safe in the cluster. A write that fails, such as one beyond the end of
+   * the image, destroys the stream; how much of what came before has been written is not told. Destroying it waits for
+   * what is in flight.
+   *
+   * @param options.start - In bytes.
+   */
+  createWriteStream(options: WriteStreamOptions = {}): Writable {
+    return createWriteStream(this, options)
+  }
+
+  /**
+   * Writes the image to a new file. Holes are neither read nor written, and zeroes become holes. Progress is in bytes.
+   * Abort stops it. When it does not succeed, the file is removed before the call rejects. Open the image at a snapshot
+   * unless nobody writes to it.
+   *
+   * A qcow2 file is written by `qemu-img`, which opens the image itself: of an encrypted one it sees what is stored.
+   *
+   * @throws {Error} Node's own: EEXIST when there is such a file, ENOSPC, …; or what qemu-img said
+   */
+  async exportTo(path: string, options: TransferOptions = {}): Promise<void> {
+    await exportTo(this, path, options)
+  }
+
+  /**
+   * Fills an empty image with what a file has. Holes of the file, and zeroes in it, are left out. Progress is in bytes.
+   * Abort stops it, with some of the file in the image, as a failure does.
+   *
+   * @throws {TypeError} the image is not empty; or this is no regular file, or not one of that format; or a qcow2 file that
+   *   needs others
+   * @throws {RangeError} the image is smaller
+   * @throws {Error} Node's own: ENOENT, …; or what qemu-img said
+   */
+  async importFrom(path: string, options: TransferOptions = {}): Promise<void> {
+    await importFrom(this, path, options)
+  }
+
+  /**
+   * What has changed since a snapshot, or all there is, as a stream in the format of `rbd export-diff`, which
+   * `rbd import-diff` and `importDiff()` read. Of an image that is opened at a snapshot, the diff names it as its end, and
+   * whoever applies the diff makes it. Progress is in bytes of the image.
+   */
+  exportDiff(options: ExportDiffOptions = {}): Readable {
+    return exportDiff(this, options)
+  }
+
+  /**
+   * Applies a diff of `rbd export-diff` or `exportDiff()`: writes what it has, changes the image's size to what it says,
+   * and makes the snapshot that it ends at. The image should be as it was at the snapshot that the diff begins at. Progress
+   * is in bytes of the image. Abort stops it, with some of the diff applied, as a failure does; the snapshot is not made
+   * then, and applying the diff again makes up for it. The source is destroyed unless it is read to its end.
+   *
+   * @throws {DiffFormatError} it is no such diff, or not a whole one
+   * @throws {SnapshotNotFoundError} the one that the diff begins at
+   * @throws {SnapshotExistsError} the one that the diff ends at
+   * @throws {ReadOnlyImageError}
+   */
+  async importDiff(source: Readable, options: ProgressOptions = {}): Promise<void> {
+    await importDiff(this, source, options)
+  }
+
   /** The clients that have the image open for writing, this one included if it does. @implements rbd_watchers_list */
   async watchers(options: CallOptions = {}): Promise<ImageWatcher[]> {
-    return call(this.#resource, options, token => native.imageWatchers(this.handle, token))
+    return call(this.resource, options, token => native.imageWatchers(this.handle, token))
   }
 
   /**
@@ -244,7 +336,7 @@ export class Image implements AsyncDisposable {
     const { allowShrink = false, ...callOptions } = options
     checkBoolean('allowShrink', allowShrink)
     try {
-      await call(this.#resource, callOptions, (token, onProgress) =>
+      await call(this.resource, callOptions, (token, onProgress) =>
         native.imageResize(this.handle, size, allowShrink, onProgress, token),
       )
     } catch (error) {
@@ -291,7 +383,7 @@ export class Image implements AsyncDisposable {
 
   async #updateFeatures(features: readonly Feature[], enabled: boolean, options: CallOptions): Promise<void> {
     const bits = checkFeatures('features', features)
-    await call(this.#resource, options, token => native.imageUpdateFeatures(this.handle, bits, enabled, token))
+    await call(this.resource, options, token => native.imageUpdateFeatures(this.handle, bits, enabled, token))
   }
 
   /**
@@ -304,7 +396,7 @@ export class Image implements AsyncDisposable {
    * @implements rbd_flatten_with_progress
    */
   async flatten(options: ProgressOptions = {}): Promise<void> {
-    await call(this.#resource, options, (token, onProgress) => native.imageFlatten(this.handle, onProgress, token))
+    await call(this.resource, options, (token, onProgress) => native.imageFlatten(this.handle, onProgress, token))
   }
 
   /**
@@ -322,7 +414,7 @@ export class Image implements AsyncDisposable {
     checkOptions(options, ['sparseSize'])
     const { sparseSize = defaultSparseSize, ...callOptions } = options
     checkSparseSize(sparseSize)
-    await call(this.#resource, callOptions, (token, onProgress) =>
+    await call(this.resource, callOptions, (token, onProgress) =>
       native.imageSparsify(this.handle, sparseSize, onProgress, token),
     )
   }
@@ -337,7 +429,7 @@ export class Image implements AsyncDisposable {
    * @implements rbd_rebuild_object_map
    */
   async rebuildObjectMap(options: ProgressOptions = {}): Promise<void> {
-    await call(this.#resource, options, (token, onProgress) =>
+    await call(this.resource, options, (token, onProgress) =>
       native.imageRebuildObjectMap(this.handle, onProgress, token),
     )
   }
@@ -419,7 +511,7 @@ export class Image implements AsyncDisposable {
    *   rbd_snap_get_trash_namespace rbd_snap_is_protected rbd_open_by_id_read_only rbd_close
    */
   async listSnapshots(options: CallOptions = {}): Promise<SnapshotInfo[]> {
-    return call(this.#resource, options, token => native.snapshotList(this.handle, this.readOnly, token))
+    return call(this.resource, options, token => native.snapshotList(this.handle, this.readOnly, token))
   }
 
   /**
@@ -463,7 +555,7 @@ export class Image implements AsyncDisposable {
 
   /** How many snapshots the image may have, or null. @implements rbd_snap_get_limit */
   async snapshotLimit(options: CallOptions = {}): Promise<number | null> {
-    return call(this.#resource, options, token => native.snapshotGetLimit(this.handle, token))
+    return call(this.resource, options, token => native.snapshotGetLimit(this.handle, token))
   }
 
   /**
@@ -476,7 +568,7 @@ export class Image implements AsyncDisposable {
    */
   async setSnapshotLimit(limit: number | null, options: CallOptions = {}): Promise<void> {
     if (limit !== null) checkInteger('limit', limit)
-    await call(this.#resource, options, token =>
+    await call(this.resource, options, token =>
       limit === null
         ? native.snapshotClearLimit(this.handle, token)
         : native.snapshotSetLimit(this.handle, limit, token),
@@ -484,73 +576,72 @@ export class Image implements AsyncDisposable {
   }
 
   /**
-   * Reads into a new buffer. It is shorter than asked for where the image ends.
+   * Encrypts the image from now on: writes a LUKS header with a new key to its beginning, and loads it. What was in the
+   * image cannot be read any more, though it is not overwritten, and a key of before is gone.
    *
-   * @param offset - In bytes.
-   * @param length - In bytes.
-   * @throws {InvalidArgumentError} the offset is at the end of the image, or beyond
+   * `size()` is then without the header, which takes 4 MiB (`luks1`) or 16 MiB (`luks2`), or whole objects if these are
+   * larger. Takes seconds of computing, and for `luks2` up to a GiB of memory, so that guessing takes them too. Abort
+   * ends the waiting only.
    *
-   * @implements rbd_aio_read2
+   * @throws {NotSupportedError} the image is a clone, or has the feature `journaling`
+   * @throws {NoSpaceError} the image is not larger than the header
+   * @throws {ReadOnlyImageError}
+   *
+   * @implements rbd_encryption_format
    */
-  async read(offset: number, length: number, options: CallOptions = {}): Promise<Buffer> {
-    checkBytes('offset', offset)
-    const buffer = Buffer.allocUnsafeSlow(checkInteger('length', length, 0, maxIoBytes))
-    const count = await call(this.#resource, options, token => native.imageRead(this.handle, offset, buffer, token))
-    return buffer.subarray(0, count)
+  async formatEncryption(options: FormatEncryptionOptions): Promise<void> {
+    await formatEncryption(this, options)
   }
 
   /**
-   * Writes. The data must not be changed until this has settled, and an abort does not end that.
+   * Reads and writes the image as what it has encrypted, until it is closed; call it before any I/O. A clone is
+   * encrypted with its parent's key, and the parent with it: there is no such image that shows a plain parent.
    *
-   * @param offset - In bytes.
-   * @throws {InvalidArgumentError} it goes beyond the end of the image: nothing is written
-   * @throws {ReadOnlyImageError} opened read-only; or another client keeps the exclusive lock
+   * `size()`, offsets and lengths are then without the header. `resize()` still counts it, as do used bytes,
+   * copies and everything that looks at objects: these see the encrypted data. Takes a second or two of computing.
+   * Abort ends the waiting only.
    *
-   * @implements rbd_aio_write2 rbd_write2
+   * @throws {WrongPassphraseError}
+   * @throws {NotEncryptedError} there is no LUKS header of that format
+   * @throws {ExistsError} loaded already
+   * @throws {NotSupportedError} the image, or one it is a clone of, has the feature `journaling`
+   *
+   * @implements rbd_encryption_load
    */
-  async write(offset: number, data: NodeJS.ArrayBufferView, options: CallOptions = {}): Promise<void> {
-    checkBytes('offset', offset)
-    if (checkView('data', data).byteLength > maxIoBytes) {
-      throw outOfRange('data', `at most ${maxIoBytes} bytes`, data.byteLength)
-    }
-    if (offset + data.byteLength <= this.#knownSize) {
-      await call(this.#resource, options, token => native.imageWrite(this.handle, offset, data, token))
-    } else {
-      const write = (token: AbortToken | undefined) => native.imageWriteWithin(this.handle, offset, data, token)
-      this.#knownSize = await call(this.#resource, options, write)
-    }
-  }
-
-  /** After whatever may have made the image smaller. @internal */
-  forgetSize(): void {
-    this.#knownSize = 0
+  async loadEncryption(options: LoadEncryptionOptions): Promise<void> {
+    await loadEncryption(this, options)
   }
 
   /**
-   * Gives a range back: it reads as zeroes, or as the parent's data where librbd finds that cheaper. What lies beyond
-   * the end of the image is left out.
+   * Hears of changes to the image's header: its size, snapshots, features, metadata, parent, by whomever, this process
+   * included. What has changed is for the listener to look at; several changes may be told in one call. The watch lives
+   * until it is closed, and keeps the process alive.
    *
-   * @param offset - In bytes.
-   * @param length - In bytes.
-   * @throws {InvalidArgumentError} the offset is at the end of the image, or beyond
-   * @throws {ReadOnlyImageError} opened read-only; or another client keeps the exclusive lock
+   * When the connection has been interrupted for so long that changes may have been missed, that is told as a change.
    *
-   * @implements rbd_aio_discard
+   * @param listener - Called again only when what it returned has settled.
+   * @throws {ReadOnlyImageError} opened read-only: librbd hears nothing of changes then
+   *
+   * @implements rbd_update_watch
    */
-  async discard(offset: number, length: number, options: CallOptions = {}): Promise<void> {
-    checkBytes('offset', offset)
-    checkBytes('length', length)
-    await call(this.#resource, options, token => native.imageDiscard(this.handle, offset, length, token))
+  async watch(listener: ImageWatchListener, options: CallOptions = {}): Promise<ImageWatch> {
+    return startImageWatch(this, listener, options)
   }
 
-  /** Waits until all writes that have resolved are safe in the cluster. @implements rbd_aio_flush */
-  async flush(options: CallOptions = {}): Promise<void> {
-    await call(this.#resource, options, token => native.imageFlush(this.handle, token))
-  }
-
-  /** Drops librbd's cache of the image, after writing what is in it. @implements rbd_invalidate_cache */
-  async invalidateCache(options: CallOptions = {}): Promise<void> {
-    await call(this.#resource, options, token => native.imageInvalidateCache(this.handle, token))
+  /**
+   * Has hooks called before and after each snapshot of the image, whoever makes it, so that its users can be told to
+   * hold their writes. They are in force until the watch is closed, which keeps the process alive.
+   *
+   * Who makes the snapshot waits, for 50 s by default (5 s times `rbd_quiesce_notification_attempts`), and then gets a
+   * TimeoutError; after a `quiesce()` that rejects, or takes too long, it gets a QuiesceError. It can choose not to ask,
+   * or not to mind. Where nothing is heard of a snapshot any more, `unquiesce()` is called after 10 s.
+   *
+   * @throws {ReadOnlyImageError} opened read-only: librbd asks no reader
+   *
+   * @implements rbd_quiesce_watch rbd_quiesce_complete
+   */
+  async watchQuiesce(hooks: QuiesceHooks, options: WatchQuiesceOptions = {}): Promise<QuiesceWatch> {
+    return startQuiesceWatch(this, hooks, options)
   }
 
   /**
@@ -559,16 +650,13 @@ export class Image implements AsyncDisposable {
    * @implements rbd_aio_close
    */
   async close(): Promise<void> {
-    await call(this.#resource, {}, () => native.close(this.handle))
+    await call(this.resource, {}, () => native.close(this.handle))
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
 }
-
-/** What fits into the int that librbd returns. */
-const maxIoBytes = 2 ** 31 - 4096
 
 /** In bytes. */
 const defaultSparseSize = 4096

@@ -264,6 +264,24 @@ private:
     unsigned char more_ = 0;
 };
 
+// What a method of an object class answers.
+class ExecResult : public ReadResult {
+public:
+    ExecResult(rados_read_op_t op, const std::string& object_class, const std::string& method,
+               const std::string& input) {
+        rados_read_op_exec(op, object_class.c_str(), method.c_str(), input.data(), input.size(), &output_,
+                           &size_, &result);
+    }
+    ~ExecResult() override {
+        if (output_ != nullptr) rados_buffer_free(output_);
+    }
+    Value ToValue() override { return Bytes{std::string(output_, size_)}; }
+
+private:
+    char* output_ = nullptr;
+    size_t size_ = 0;
+};
+
 class ReadOperation {
 public:
     ReadOperation() : op_(rados_create_read_op(), rados_release_read_op) {}
@@ -288,6 +306,10 @@ public:
             auto omap = std::make_unique<OmapResult>();
             omap->GetByKeys(op, step.Strings());
             results_.push_back(std::move(omap));
+        } else if (step.name() == "exec") {
+            const auto object_class = step.Text();
+            const auto method = step.Text();
+            results_.push_back(std::make_unique<ExecResult>(op, object_class, method, step.Buffer()));
         } else if (step.name() == "assertVersion") {
             rados_read_op_assert_version(op, step.Number());
         } else {

@@ -41,6 +41,7 @@ void Image::StartDestroy(Closing* closing) {
         if (result < 0) failure = Failure{"rbd_aio_close", static_cast<int>(-result), ""};
         static_cast<Closing*>(argument)->Ended(std::move(failure));
     };
+    known_size_.Unwatch();
     rbd_completion_t completion = nullptr;
     rbd_aio_create_completion(closing, on_complete, &completion);
     const int result = rbd_aio_close(image_, completion);
@@ -85,11 +86,14 @@ Object Stat(Image& image) {
         return Time::Of(Get<timespec>(syscall, [&](auto* out) { return get(image, out); }));
     };
     const int64_t data_pool_id = rbd_get_data_pool_id(image);
+    const bool old_format =
+        Get<uint8_t>("rbd_get_old_format", [&](auto* out) { return rbd_get_old_format(image, out); });
     return {
         {"name", GetMetadata("rbd_get_name",
                              [&](char* out, size_t* size) { return rbd_get_name(image, out, size); })},
-        {"id",
-         String("rbd_get_id", 64, [&](char* out, size_t size) { return rbd_get_id(image, out, size); })},
+        {"id", old_format ? ""  // it has none, and rbd_get_id fails
+                          : String("rbd_get_id", 64,
+                                   [&](char* out, size_t size) { return rbd_get_id(image, out, size); })},
         {"size", info.size},
         {"objectSize", info.obj_size},
         {"objects", info.num_objs},
@@ -97,9 +101,7 @@ Object Stat(Image& image) {
         {"blockNamePrefix",
          String("rbd_get_block_name_prefix", 64,
                 [&](char* out, size_t size) { return rbd_get_block_name_prefix(image, out, size); })},
-        {"format",
-         Get<uint8_t>("rbd_get_old_format", [&](auto* out) { return rbd_get_old_format(image, out); }) ? 1
-                                                                                                       : 2},
+        {"format", old_format ? 1 : 2},
         {"features", number("rbd_get_features", rbd_get_features)},
         {"operationFeatures", number("rbd_get_op_features", rbd_get_op_features)},
         {"flags", number("rbd_get_flags", rbd_get_flags)},
@@ -182,6 +184,8 @@ uint64_t UsedBytes(Image& image, const NullableString& from_snapshot, bool inclu
         }
     } sum;
     sum.size = Size(image);
+    // librbd 16.2.15 aborts the process when it takes a fast diff of nothing.
+    if (sum.size == 0) return 0;
     sum.progress = progress;
     Check("rbd_diff_iterate2",
           rbd_diff_iterate2(image, from_snapshot, 0, sum.size, include_parent, true, Sum::Add, &sum));

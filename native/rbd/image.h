@@ -9,6 +9,7 @@
 //          librbd's, never two callbacks of one image at once.
 #pragma once
 #include "rados/ioctx.h"
+#include "rbd/known_size.h"
 
 namespace cephkit {
 
@@ -16,15 +17,18 @@ class Image : public Handle {
 public:
     static constexpr const char* kKind = "an image";
 
-    Image(std::shared_ptr<IoCtx> ioctx, rbd_image_t image) : Handle(ioctx), ioctx_(*ioctx), image_(image) {}
+    Image(std::shared_ptr<IoCtx> ioctx, rbd_image_t image)
+        : Handle(ioctx), ioctx_(*ioctx), image_(image), known_size_(image) {}
     operator rbd_image_t() const { return image_; }
     rados_ioctx_t ioctx() const { return ioctx_; }
+    KnownSize& known_size() { return known_size_; }
 
 private:
     void StartDestroy(Closing* closing) override;
 
     rados_ioctx_t ioctx_;
     rbd_image_t image_;
+    KnownSize known_size_;
 };
 
 void InitImage(Exports& exports);

@@ -3,7 +3,8 @@
 // A binding is a function whose parameters say what it takes; Parameter<T> does the rest. Four kinds:
 //
 //   exports.Blocking<Resize>(...)   runs on a worker, and answers a promise
-//   exports.Aio<Read>(...)          starts an asynchronous call of Ceph's, and answers a promise
+//   exports.Aio<Write>(...)         starts an asynchronous call of Ceph's, and answers a promise
+//   exports.AioCount<Read>(...)     the same, of the number that the call ends with
 //   exports.AioOnWorker<Open>(...)  the same, where the start alone takes a while
 //   exports.Sync<Version>(...)      runs at once, on the JS thread: must not block
 //
@@ -165,52 +166,54 @@ struct RadosCompletion {
     static void Release(rados_completion_t completion) { rados_aio_release(completion); }
 };
 
+// A parameter with a Ready() says whether the call may start. If not, a worker calls its Prepare(), which may
+// block and throws Failure, and starts the call.
+template <typename T, typename = void>
+struct PreparesStart : std::false_type {};
+template <typename T>
+struct PreparesStart<T, std::void_t<decltype(std::declval<T&>().Ready())>> : std::true_type {};
+
 // A parameter with a ToValue() decides what the call answers, or throws; it also sees failures, for some
-// leave a result all the same. Without one the call answers the return value.
+// leave a result all the same.
 template <typename T, typename = void>
 struct DecidesResult : std::false_type {};
 template <typename T>
 struct DecidesResult<T, std::void_t<decltype(std::declval<T&>()->ToValue(AioResult{}))>> : std::true_type {};
 
-template <auto start>
+template <auto start, bool counts>
 class AioCall;
 
-template <typename Completion, typename... Parameters, int (*start)(Completion, Parameters...)>
-class AioCall<start> final : public Bound<Parameters...>, public Job {
+template <typename Completion, typename... Parameters, int (*start)(Completion, Parameters...), bool counts>
+class AioCall<start, counts> final : public Bound<Parameters...>, public Job {
 public:
     using Bound<Parameters...>::Bound;
 
     static Napi::Value Call(const Napi::CallbackInfo& info) {
         AioCall* operation = New(info);
         const auto promise = operation->promise();
-        operation->Run();
+        if (operation->Ready()) {
+            operation->Start();
+        } else {
+            operation->Submit();
+        }
         return promise;
     }
 
     static Napi::Value CallOnWorker(const Napi::CallbackInfo& info) {
         AioCall* operation = New(info);
         const auto promise = operation->promise();
-        try {
-            operation->environment().workers().Submit(operation);
-        } catch (const std::system_error& error) {
-            operation->result_ = {"pthread_create", -error.code().value()};
-            operation->Finish();
-        }
+        operation->Submit();
         return promise;
     }
 
     void Run() override {
-        void* completion = nullptr;
-        int result = Completion::Create(this, OnComplete, &completion);
-        if (result == 0) {
-            result = this->Apply([&](auto&&... each) {
-                return start(Completion{completion}, std::forward<decltype(each)>(each)...);
-            });
-            if (result >= 0) return EndParts(1);
-            Completion::Release(completion);
+        try {
+            std::apply([&](auto&... each) { (Prepare(each), ...); }, this->stored_);
+        } catch (Failure& failure) {
+            failure_ = std::move(failure);
+            return EndParts(2);
         }
-        result_.value = result;
-        EndParts(2);
+        Start();
     }
 
     void Cancel() override {
@@ -224,6 +227,44 @@ private:
         auto* operation = new AioCall(arguments);
         operation->result_.syscall = static_cast<const char*>(info.Data());
         return operation;
+    }
+
+    void Submit() {
+        try {
+            this->environment().workers().Submit(this);
+        } catch (const std::system_error& error) {
+            result_ = {"pthread_create", -error.code().value()};
+            EndParts(2);
+        }
+    }
+
+    bool Ready() {
+        return std::apply([&](auto&... each) { return (IsReady(each) && ...); }, this->stored_);
+    }
+
+    template <typename T>
+    static bool IsReady(T& stored) {
+        if constexpr (PreparesStart<T>::value) return stored.Ready();
+        return true;
+    }
+
+    template <typename T>
+    void Prepare(T& stored) {
+        if constexpr (PreparesStart<T>::value) stored.Prepare(result_.syscall);
+    }
+
+    void Start() {
+        void* completion = nullptr;
+        int result = Completion::Create(this, OnComplete, &completion);
+        if (result == 0) {
+            result = this->Apply([&](auto&&... each) {
+                return start(Completion{completion}, std::forward<decltype(each)>(each)...);
+            });
+            if (result >= 0) return EndParts(1);
+            Completion::Release(completion);
+        }
+        result_.value = result;
+        EndParts(2);
     }
 
     // The start and the callback each have a part in the operation, and either may end first. It lasts for
@@ -241,6 +282,7 @@ private:
     }
 
     typename Operation::Outcome TakeOutcome() override {
+        if (failure_) return *std::move(failure_);
         try {
             return ToValue();
         } catch (Failure& failure) {
@@ -251,7 +293,9 @@ private:
     Value ToValue() {
         std::optional<Value> value;
         std::apply([&](auto&... each) { (Decide(each, value), ...); }, this->stored_);
-        return value ? *std::move(value) : Value(result_.Check());
+        if (value) return *std::move(value);
+        const int64_t count = result_.Check();
+        return counts ? Value(count) : Value();
     }
 
     template <typename T>
@@ -261,6 +305,7 @@ private:
 
     std::atomic<int> parts_{2};
     AioResult result_;
+    std::optional<Failure> failure_;  // of what came before the start
 };
 
 template <auto function>
@@ -274,7 +319,12 @@ struct SyncCall<function> {
         try {
             return std::apply(
                 [&](auto&... each) {
-                    return Value(function(Parameter<Parameters>::Pass(each)...)).ToJs(info.Env());
+                    if constexpr (std::is_void_v<Result>) {
+                        function(Parameter<Parameters>::Pass(each)...);
+                        return info.Env().Undefined();
+                    } else {
+                        return Value(function(Parameter<Parameters>::Pass(each)...)).ToJs(info.Env());
+                    }
                 },
                 stored);
         } catch (const Failure& failure) {
@@ -293,11 +343,15 @@ public:
     }
     template <auto start>
     void Aio(const char* name, const char* syscall) {
-        Add(name, AioCall<start>::Call, const_cast<char*>(syscall));
+        Add(name, AioCall<start, false>::Call, const_cast<char*>(syscall));
+    }
+    template <auto start>
+    void AioCount(const char* name, const char* syscall) {
+        Add(name, AioCall<start, true>::Call, const_cast<char*>(syscall));
     }
     template <auto start>
     void AioOnWorker(const char* name, const char* syscall) {
-        Add(name, AioCall<start>::CallOnWorker, const_cast<char*>(syscall));
+        Add(name, AioCall<start, false>::CallOnWorker, const_cast<char*>(syscall));
     }
     template <auto function>
     void Sync(const char* name) {

@@ -25,19 +25,18 @@ void Environment::Create(Napi::Env env) {
     env.AddCleanupHook([environment] { (*environment)->End(false); });
 }
 
-std::shared_ptr<Environment> Environment::Of(Napi::Env env) {
+const std::shared_ptr<Environment>& Environment::Of(Napi::Env env) {
     return *env.GetInstanceData<std::shared_ptr<Environment>>();
 }
 
-Environment::Environment(Napi::Env env)
-    : env_(env), inbox_(env), workers_(std::make_shared<Workers>(max_workers)) {}
+Environment::Environment(Napi::Env env) : inbox_(env), workers_(std::make_shared<Workers>(max_workers)) {}
 
 void Environment::Hold() {
-    if (!ending_) inbox_.Hold(env_);
+    if (!ending_) inbox_.Hold();
 }
 
 void Environment::Unhold() {
-    if (!ending_) inbox_.Unhold(env_);
+    if (!ending_) inbox_.Unhold();
 }
 
 void Environment::OperationStarted() {

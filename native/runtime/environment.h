@@ -16,7 +16,7 @@ class Operation;
 class Environment : public std::enable_shared_from_this<Environment> {
 public:
     static void Create(Napi::Env env);
-    static std::shared_ptr<Environment> Of(Napi::Env env);
+    static const std::shared_ptr<Environment>& Of(Napi::Env env);
 
     explicit Environment(Napi::Env env);
 
@@ -50,7 +50,6 @@ public:
     void End(bool process_exits);
 
 private:
-    Napi::Env env_;
     Inbox inbox_;
     std::shared_ptr<Workers> workers_;
     std::set<std::shared_ptr<Handle>> roots_;

@@ -4,7 +4,9 @@
 // then takes all there is, so a burst of completions settles in one turn.
 #pragma once
 #include <napi.h>
+#include <uv.h>
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -33,8 +35,8 @@ public:
     void Post(Delivery* delivery);
 
     // While held, the event loop stays alive. Counted.
-    void Hold(Napi::Env env);
-    void Unhold(Napi::Env env);
+    void Hold();
+    void Unhold();
 
     // The next delivery, or nullptr when the deadline passes first. For the end of the environment, when the
     // event loop does not run any more.
@@ -45,10 +47,14 @@ public:
     void Close();
 
 private:
-    static void OnWake(napi_env env, napi_value, void* inbox, void*);
-    void DeliverAll(Napi::Env env);
+    static void OnWake(uv_async_t* wake);
+    static void OnCleanup(napi_async_cleanup_hook_handle hook, void* inbox);
+    void DeliverAll();
 
-    napi_threadsafe_function wake_ = nullptr;
+    Napi::Env env_;
+    napi_async_context context_ = nullptr;
+    // libuv lets go of it when the environment has ended.
+    uv_async_t* wake_ = new uv_async_t();
     size_t holds_ = 0;
     // Taken from the inbox, not yet delivered. A member, because a delivery may end the process in mid-batch.
     std::deque<Delivery*> batch_;
@@ -58,6 +64,8 @@ private:
     std::deque<Delivery*> posted_;
     bool silent_ = false;
     bool closed_ = false;
+    // Threads that are about to wake the event loop.
+    std::atomic<size_t> wakers_{0};
 };
 
 }  // namespace cephkit

@@ -14,6 +14,11 @@ public:
     // [any thread]
     void Post(Value event) { environment_->inbox().Post(new Event(shared_from_this(), std::move(event))); }
 
+    // [any thread] For an event that says no more than that there was one: many on their way are one.
+    void Signal() {
+        if (!signalled_.exchange(true)) Post(Value());
+    }
+
 private:
     class Event : public Delivery {
     public:
@@ -22,6 +27,8 @@ private:
 
         void Deliver(Napi::Env env) override {
             std::unique_ptr<Event> self(this);
+            // Before the call, for what happens during it is new.
+            listener_->signalled_ = false;
             listener_->callback_.Call({value_.ToJs(env)});
         }
         void Discard() override { delete this; }
@@ -33,6 +40,7 @@ private:
 
     std::shared_ptr<Environment> environment_;
     Napi::FunctionReference callback_;
+    std::atomic<bool> signalled_{false};
 };
 
 template <>

@@ -180,8 +180,14 @@ struct View {
         }
         if (!value.IsTypedArray()) throw arguments.Expected("a Buffer, TypedArray or DataView");
         auto view = value.As<Napi::TypedArray>();
-        auto* start = static_cast<char*>(view.ArrayBuffer().Data());
-        return {view, start + view.ByteOffset(), view.ByteLength()};
+        void* data = nullptr;
+        napi_value buffer = nullptr;
+        const napi_status status =
+            napi_get_typedarray_info(view.Env(), view, nullptr, nullptr, &data, &buffer, nullptr);
+        NAPI_THROW_IF_FAILED(view.Env(), status, View());
+        if (view.ByteLength() == 0 && Napi::ArrayBuffer(view.Env(), buffer).IsDetached())
+            throw arguments.Expected("in memory that is not detached");
+        return {view, static_cast<char*>(data), view.ByteLength()};
     }
 };
 
@@ -197,7 +203,9 @@ public:
     char* data() const { return data_; }
     size_t size() const { return size_; }
 
-    static PinnedData Take(Arguments& arguments) { return PinnedData(View::Of(arguments, arguments.Next())); }
+    static PinnedData Of(const Arguments& arguments, Napi::Value value) {
+        return PinnedData(View::Of(arguments, value));
+    }
 
 private:
     static inline char nothing_ = '\0';
@@ -209,7 +217,7 @@ private:
 
 template <>
 struct Parameter<const PinnedData&> : PlainParameter<PinnedData> {
-    static PinnedData Take(Arguments& arguments) { return PinnedData::Take(arguments); }
+    static PinnedData Take(Arguments& arguments) { return PinnedData::Of(arguments, arguments.Next()); }
 };
 
 // The same, for librbd to write to.
@@ -220,6 +228,9 @@ public:
         environment_->BufferPinned();
     }
     PinnedBuffer(PinnedBuffer&& other) = default;
+    static PinnedBuffer Of(const Arguments& arguments, Napi::Value value) {
+        return {arguments.env(), PinnedData::Of(arguments, value)};
+    }
     ~PinnedBuffer() {
         if (environment_ != nullptr) environment_->BufferUnpinned();
     }
@@ -230,7 +241,7 @@ private:
 
 template <>
 struct Parameter<const PinnedBuffer&> : PlainParameter<PinnedBuffer> {
-    static PinnedBuffer Take(Arguments& arguments) { return {arguments.env(), PinnedData::Take(arguments)}; }
+    static PinnedBuffer Take(Arguments& arguments) { return PinnedBuffer::Of(arguments, arguments.Next()); }
 };
 
 // The bytes of a view, copied: for arguments that are small, or that Ceph copies anyway. librados counts them

@@ -3,8 +3,10 @@ import { parseArgs } from 'node:util'
 import { withPlace } from './cluster.js'
 import { describe, type Part, type Row, toJson, toTable } from './harness.js'
 import { lifecycle } from './lifecycle.js'
+import { listing } from './listing.js'
+import { streams } from './streams.js'
 
-const parts: Part[] = [lifecycle]
+const parts: Part[] = [lifecycle, listing, streams]
 
 const usage = `Usage: npm run bench -- [part...] [--quick] [--json]
 

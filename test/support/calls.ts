@@ -2,8 +2,16 @@
  * Every method that calls Ceph, called as it is meant to be: for the tests that say the same of all of them. Those
  * check that no method is missing here.
  */
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { finished } from 'node:stream/promises'
+import { fileURLToPath } from 'node:url'
 import type { Cluster, Image, Pool, RadosObject, Snapshot } from '../../lib/index.js'
 import { WriteOperation } from '../../lib/index.js'
+
+const neverMade = join(tmpdir(), `cephkit-never-made-${process.pid}`)
+const someFile = fileURLToPath(import.meta.url)
 
 /** The options of each call are the test's. */
 type Calls<Subject> = Record<string, (subject: Subject, options: never) => Promise<unknown>>
@@ -42,8 +50,11 @@ export const ofPool: Calls<Pool> = {
   listNamespaces: (pool, options) => pool.listNamespaces(options),
   namespaceExists: (pool, options) => pool.namespaceExists('never-made', options),
   listImages: (pool, options) => pool.listImages(options),
+  listImageDetails: (pool, options) => pool.listImageDetails(options).next(),
+  listImageUsage: (pool, options) => pool.listImageUsage(options).next(),
   createImage: (pool, options) => pool.createImage('new', Object.assign({ size: 1 }, options)),
   cloneImage: (pool, options) => pool.cloneImage({ imageName: 'disk', name: 'one' }, 'new', options),
+  importImage: (pool, options) => pool.importImage('new', someFile, options),
   openImage: (pool, options) => pool.openImage('disk', options),
   openImageById: (pool, options) => pool.openImageById('0123', options),
   removeImage: (pool, options) => pool.removeImage('other', options),
@@ -96,6 +107,13 @@ export const ofImage: Calls<Image> = {
   descendants: (image, options) => image.descendants(options),
   group: (image, options) => image.group(options),
   usedBytes: (image, options) => image.usedBytes(options),
+  diff: (image, options) => image.diff(options).next(),
+  createReadStream: async (image, options) => image.createReadStream(options).toArray(),
+  createWriteStream: async (image, options) => finished(image.createWriteStream(options).end('new')),
+  exportTo: (image, options) => image.exportTo(neverMade, options),
+  importFrom: (image, options) => image.importFrom(someFile, options),
+  exportDiff: async (image, options) => image.exportDiff(options).toArray(),
+  importDiff: (image, options) => image.importDiff(Readable.from(['rbd diff v1\ne']), options),
   watchers: (image, options) => image.watchers(options),
   resize: (image, options) => image.resize(2 ** 30, options),
   enableFeatures: (image, options) => image.enableFeatures(['journaling'], options),
@@ -111,7 +129,19 @@ export const ofImage: Calls<Image> = {
   snapshotLimit: (image, options) => image.snapshotLimit(options),
   setSnapshotLimit: (image, options) => image.setSnapshotLimit(10, options),
   read: (image, options) => image.read(0, 10, options),
+  'read into a buffer': (image, options) => image.read(0, Buffer.alloc(10), options),
+  readv: (image, options) => image.readv(0, [Buffer.alloc(10)], options),
   write: (image, options) => image.write(0, Buffer.from('new'), options),
+  writev: (image, options) => image.writev(0, [Buffer.from('new')], options),
+  writeZeroes: (image, options) => image.writeZeroes(0, 4096, options),
+  writeSame: (image, options) => image.writeSame(0, 4096, Buffer.from('new!'), options),
+  compareAndWrite: (image, options) => image.compareAndWrite(0, Buffer.alloc(3), Buffer.from('new'), options),
+  formatEncryption: (image, options) =>
+    image.formatEncryption(Object.assign({ format: 'luks2', passphrase: 'secret' } as const, options)),
+  loadEncryption: (image, options) =>
+    image.loadEncryption(Object.assign({ format: 'luks2', passphrase: 'secret' } as const, options)),
+  watch: (image, options) => image.watch(() => {}, options),
+  watchQuiesce: (image, options) => image.watchQuiesce({ quiesce: async () => {} }, options),
   discard: (image, options) => image.discard(0, 4096, options),
   flush: (image, options) => image.flush(options),
   invalidateCache: (image, options) => image.invalidateCache(options),

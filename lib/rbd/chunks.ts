@@ -1,0 +1,137 @@
+/** The data of an image in chunks, several of them in flight: what streams, imports and exports go by. */
+import type { Image } from './image.js'
+
+/** In bytes: as much as an object of the usual size holds. */
+export const chunkBytes = 4 * 2 ** 20
+
+/** With the chunk's size, this is what a stream, an import or an export takes of memory. */
+export const chunksInFlight = 8
+
+/**
+ * Does the work for each item, so many at a time, each in a buffer of a chunk. After a failure none begins any more,
+ * those that run are waited for, and then it is thrown.
+ */
+export async function forEachInFlight<T>(
+  items: AsyncIterator<T, void, undefined>,
+  work: (item: T, buffer: Buffer) => Promise<void>,
+): Promise<void> {
+  let failed = false
+  const worker = async () => {
+    const buffer = Buffer.allocUnsafeSlow(chunkBytes)
+    try {
+      while (!failed) {
+        const { value, done } = await items.next()
+        if (done) return
+        await work(value, buffer)
+      }
+    } catch (error) {
+      failed = true
+      throw error
+    }
+  }
+  const workers = await Promise.allSettled(Array.from({ length: chunksInFlight }, worker))
+  await items.return?.()
+  const failure = workers.find(outcome => outcome.status === 'rejected')
+  if (failure) throw failure.reason
+}
+
+/** From and to, in bytes. */
+type Range = readonly [start: number, end: number]
+
+/**
+ * Gathers bytes into whole chunks, and writes several of them at a time. One call after the other; when one of them
+ * settles, its data has been copied.
+ */
+export class ChunkWriter {
+  readonly #image: Image
+  readonly #onFailure: (error: Error) => void
+  readonly #running = new Map<Promise<void>, Range>()
+  readonly #spare: Buffer[] = []
+  #failure: Error | undefined
+  /** What is being gathered, and where in the image it begins. */
+  #chunk: Buffer | undefined
+  #start = 0
+  #length = 0
+
+  /** @param onFailure - Told at once of the first failure; every later call throws it too. */
+  constructor(image: Image, onFailure: (error: Error) => void = () => {}) {
+    this.#image = image
+    this.#onFailure = onFailure
+  }
+
+  async write(offset: number, data: Buffer): Promise<void> {
+    for (let taken = 0; taken < data.length; ) {
+      const at = offset + taken
+      if (this.#chunk !== undefined && at !== this.#start + this.#length) this.#submit()
+      this.#chunk ??= await this.#begin(at)
+      taken += this.#gather(this.#chunk, data.subarray(taken))
+    }
+  }
+
+  /** Makes the range read as zeroes. */
+  async writeZeroes(offset: number, length: number): Promise<void> {
+    this.#submit()
+    const range: Range = [offset, offset + length]
+    await this.#room(range)
+    this.#run(range, this.#image.writeZeroes(offset, length))
+  }
+
+  /** Writes what has been gathered, and waits for all. */
+  async end(): Promise<void> {
+    this.#submit()
+    await this.settled()
+    if (this.#failure) throw this.#failure
+  }
+
+  /** When nothing is in flight any more, however it ended. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#running.keys())
+  }
+
+  async #begin(at: number): Promise<Buffer> {
+    await this.#room([at, endOfChunk(at)])
+    this.#start = at
+    this.#length = 0
+    return this.#spare.pop() ?? Buffer.allocUnsafeSlow(chunkBytes)
+  }
+
+  /** Takes what there is room for, up to the next multiple of a chunk. */
+  #gather(chunk: Buffer, data: Buffer): number {
+    const at = this.#start + this.#length
+    const count = data.copy(chunk, this.#length, 0, endOfChunk(at) - at)
+    this.#length += count
+    if (at + count === endOfChunk(at)) this.#submit()
+    return count
+  }
+
+  #submit(): void {
+    const chunk = this.#chunk
+    if (chunk === undefined) return
+    this.#chunk = undefined
+    const written = this.#image.write(this.#start, chunk.subarray(0, this.#length))
+    this.#run([this.#start, this.#start + this.#length], written, chunk)
+  }
+
+  #run(range: Range, work: Promise<void>, chunk?: Buffer): void {
+    const running = work
+      .catch(error => {
+        if (this.#failure) return
+        this.#failure = error
+        this.#onFailure(error)
+      })
+      .finally(() => {
+        this.#running.delete(running)
+        if (chunk) this.#spare.push(chunk)
+      })
+    this.#running.set(running, range)
+  }
+
+  /** Waits until there may be one more in flight, and none for the same bytes: these would have no order. */
+  async #room([start, end]: Range): Promise<void> {
+    const overlaps = () => [...this.#running.values()].some(([from, to]) => from < end && start < to)
+    while (this.#running.size >= chunksInFlight || overlaps()) await Promise.race(this.#running.keys())
+    if (this.#failure) throw this.#failure
+  }
+}
+
+const endOfChunk = (at: number) => at - (at % chunkBytes) + chunkBytes

@@ -1,0 +1,273 @@
+/** The data of an image: what of `Image` is I/O. */
+import { type CallOptions, call } from '../call.js'
+import { checkBoolean, checkBytes, checkInteger, checkOneOf, checkView, outOfRange, wrongType } from '../check.js'
+import { MismatchError, type Resource } from '../errors.js'
+import { type AbortToken, type ImageHandle, native } from '../native.js'
+
+/** LIBRADOS_OP_FLAG_FADVISE_* */
+const fadviseFlags = { random: 0x4, sequential: 0x8, willneed: 0x10, dontneed: 0x20, nocache: 0x40, fua: 0x80 }
+const fadviseNames = Object.keys(fadviseFlags) as Fadvise[]
+
+/** What is known of how the data will be used, for the caches of librbd and of the OSDs: as in posix_fadvise(2). */
+export type Fadvise = keyof typeof fadviseFlags
+
+export interface IoOptions extends CallOptions {
+  /** Default: none. */
+  fadvise?: readonly Fadvise[] | undefined
+}
+
+export interface WriteZeroesOptions extends IoOptions {
+  /** Write zeroes, and so take the space, instead of giving it back. Default: false. */
+  thickProvision?: boolean | undefined
+}
+
+/** RBD_WRITE_ZEROES_FLAG_THICK_PROVISION */
+const thickProvisionFlag = 1
+
+/** What fits into the int that librbd returns. */
+const maxIoBytes = 2 ** 31 - 4096
+
+export abstract class ImageIo {
+  /** @internal */
+  readonly handle: ImageHandle
+  /** `rbd/tenant-a/vm-1`, or `rbd/golden@base`. */
+  readonly path: string
+  /** @internal */
+  readonly resource: Resource
+
+  /** @internal */
+  constructor(handle: ImageHandle, path: string) {
+    this.handle = handle
+    this.path = path
+    this.resource = { kind: 'image', name: path }
+  }
+
+  /**
+   * Reads into a new buffer, or into a given one. There is less than asked for where the image ends: the new buffer is
+   * shorter then, and of the given one the end is left as it is. A given one is librbd's until the call has settled, and
+   * an abort does not end that.
+   *
+   * @param offset - In bytes.
+   * @param target - A length in bytes, or the buffer to fill.
+   * @returns The new buffer, or how many bytes of the given one were filled.
+   * @throws {InvalidArgumentError} the offset is at the end of the image, or beyond
+   *
+   * @implements rbd_aio_read2
+   */
+  read(offset: number, length: number, options?: IoOptions): Promise<Buffer>
+  read(offset: number, buffer: NodeJS.ArrayBufferView, options?: IoOptions): Promise<number>
+  read(offset: number, target: number | NodeJS.ArrayBufferView, options?: IoOptions): Promise<Buffer | number> {
+    return typeof target === 'number' ? this.#readNew(offset, target, options) : this.#readInto(offset, target, options)
+  }
+
+  async #readNew(offset: number, length: number, options: IoOptions | undefined): Promise<Buffer> {
+    const buffer = Buffer.allocUnsafeSlow(checkInteger('target', length, 0, maxIoBytes))
+    const count = await this.#readInto(offset, buffer, options)
+    return count === length ? buffer : buffer.subarray(0, count)
+  }
+
+  #readInto(offset: number, buffer: NodeJS.ArrayBufferView, options: IoOptions | undefined): Promise<number> {
+    return this.#io(options, (flags, token) => {
+      const end = checkBytes('offset', offset) + checkData('target', buffer)
+      return native.imageRead(this.handle, end, offset, buffer, flags, token)
+    })
+  }
+
+  /**
+   * Reads one stretch of the image into several buffers, one after the other. They are librbd's until the call has
+   * settled, and an abort does not end that.
+   *
+   * @param offset - In bytes.
+   * @returns How many bytes were filled: less than there is room for where the image ends.
+   * @throws {InvalidArgumentError} the offset is at the end of the image, or beyond
+   *
+   * @implements rbd_aio_readv
+   */
+  readv(offset: number, buffers: readonly NodeJS.ArrayBufferView[], options?: CallOptions): Promise<number> {
+    return call(this.resource, options, token => {
+      const views = checkViews('buffers', buffers)
+      const end = checkBytes('offset', offset) + bytesOf('buffers', views)
+      return native.imageReadv(this.handle, end, offset, views, token)
+    })
+  }
+
+  /**
+   * Writes. The data must not be changed until this has settled, and an abort does not end that.
+   *
+   * @param offset - In bytes.
+   * @throws {InvalidArgumentError} it goes beyond the end of the image: nothing is written
+   * @throws {ReadOnlyImageError} opened read-only; or another client keeps the exclusive lock
+   *
+   * @implements rbd_aio_write2
+   */
+  write(offset: number, data: NodeJS.ArrayBufferView, options?: IoOptions): Promise<void> {
+    return this.#io(options, (flags, token) => {
+      const end = checkBytes('offset', offset) + checkData('data', data)
+      return native.imageWrite(this.handle, end, offset, data, flags, token)
+    })
+  }
+
+  /**
+   * Writes several buffers, one after the other, as one stretch of the image. They must not be changed until this has
+   * settled, and an abort does not end that.
+   *
+   * @param offset - In bytes.
+   * @throws {InvalidArgumentError} it goes beyond the end of the image: nothing is written
+   * @throws {ReadOnlyImageError} opened read-only; or another client keeps the exclusive lock
+   *
+   * @implements rbd_aio_writev
+   */
+  writev(offset: number, data: readonly NodeJS.ArrayBufferView[], options?: CallOptions): Promise<void> {
+    return call(this.resource, options, token => {
+      const views = checkViews('data', data)
+      const end = checkBytes('offset', offset) + bytesOf('data', views)
+      return native.imageWritev(this.handle, end, offset, views, token)
+    })
+  }
+
+  /**
+   * Gives a range back: it reads as zeroes then, or as the parent's data where librbd finds that cheaper. That is so of
+   * whole multiples of `rbd_discard_granularity_bytes` (64 KiB by default) in each object; what the range has of others
+   * stays as it is. What lies beyond the end of the image is left out.
+   *
+   * @param offset - In bytes.
+   * @param length - In bytes.
+   * @throws {InvalidArgumentError} the offset is at the end of the image, or beyond
+   * @throws {ReadOnlyImageError} opened read-only; or another client keeps the exclusive lock
+   *
+   * @implements rbd_aio_discard
+   */
+  discard(offset: number, length: number, options?: CallOptions): Promise<void> {
+    return call(this.resource, options, token => {
+      const end = checkBytes('offset', offset) + checkBytes('length', length)
+      return native.imageDiscard(this.handle, end, offset, length, token)
+    })
+  }
+
+  /**
+   * Makes a range read as zeroes, to the byte, and gives back its space unless told otherwise.
+   *
+   * @param offset - In bytes.
+   * @param length - In bytes.
+   * @throws {InvalidArgumentError} it goes beyond the end of the image: nothing is written
+   * @throws {ReadOnlyImageError} opened read-only; or another client keeps the exclusive lock
+   *
+   * @implements rbd_aio_write_zeroes
+   */
+  writeZeroes(offset: number, length: number, options?: WriteZeroesOptions): Promise<void> {
+    const start = (flags: number, token: AbortToken | undefined) => {
+      const { thickProvision = false } = options ?? {}
+      const zeroFlags = checkBoolean('thickProvision', thickProvision) ? thickProvisionFlag : 0
+      const end = checkBytes('offset', offset) + checkBytes('length', length)
+      return native.imageWriteZeroes(this.handle, end, offset, length, zeroFlags, flags, token)
+    }
+    return this.#io(options, start, ['fadvise', 'thickProvision'])
+  }
+
+  /**
+   * Writes the same data again and again, until the range is full; it goes to the OSDs once. The data must not be
+   * changed until this has settled, and an abort does not end that.
+   *
+   * @param offset - In bytes.
+   * @param length - Of the range in bytes: a multiple of the data's.
+   * @throws {InvalidArgumentError} it goes beyond the end of the image: nothing is written
+   * @throws {ReadOnlyImageError} opened read-only; or another client keeps the exclusive lock
+   *
+   * @implements rbd_aio_writesame
+   */
+  writeSame(offset: number, length: number, data: NodeJS.ArrayBufferView, options?: IoOptions): Promise<void> {
+    return this.#io(options, (flags, token) => {
+      const end = checkBytes('offset', offset) + checkInteger('length', length, 0, maxIoBytes)
+      const unit = checkSomeData('data', data)
+      if (length % unit !== 0) throw outOfRange('length', `a multiple of ${unit}, the length of data`, length)
+      return native.imageWriteSame(this.handle, end, offset, length, data, flags, token)
+    })
+  }
+
+  /**
+   * Writes if the image has there what is expected, in one step that nothing comes between. Neither may be changed until
+   * this has settled, and an abort does not end that.
+   *
+   * @param offset - In bytes.
+   * @param expected - As long as the data.
+   * @throws {MismatchError} it has something else there: nothing is written
+   * @throws {InvalidArgumentError} it goes beyond the end of the image, or is not within 512 bytes of it that begin at a
+   *   multiple of 512
+   * @throws {ReadOnlyImageError} opened read-only; or another client keeps the exclusive lock
+   *
+   * @implements rbd_aio_compare_and_write
+   */
+  async compareAndWrite(
+    offset: number,
+    expected: NodeJS.ArrayBufferView,
+    data: NodeJS.ArrayBufferView,
+    options?: IoOptions,
+  ): Promise<void> {
+    const mismatch = await this.#io(options, (flags, token) => {
+      const length = checkSomeData('expected', expected)
+      if (checkData('data', data) !== length) throw outOfRange('data', `as long as expected, ${length} bytes`, data)
+      const end = checkBytes('offset', offset) + length
+      return native.imageCompareAndWrite(this.handle, end, offset, expected, data, flags, token)
+    })
+    if (mismatch !== null) throw new MismatchError(mismatch, this.resource)
+  }
+
+  /** Waits until all writes that have resolved are safe in the cluster. @implements rbd_aio_flush */
+  flush(options?: CallOptions): Promise<void> {
+    return call(this.resource, options, token => native.imageFlush(this.handle, token))
+  }
+
+  /** Drops librbd's cache of the image, after writing what is in it. @implements rbd_invalidate_cache */
+  invalidateCache(options?: CallOptions): Promise<void> {
+    return call(this.resource, options, token => native.imageInvalidateCache(this.handle, token))
+  }
+
+  /**
+   * All of it is one call, and so one promise, because these are called a hundred thousand times a second: `start` checks
+   * its arguments, and what it throws becomes a rejection.
+   */
+  #io<T>(
+    options: IoOptions | undefined,
+    start: (flags: number, token: AbortToken | undefined) => Promise<T>,
+    own = ownOptions,
+  ): Promise<T> {
+    return call(this.resource, options, token => start(fadviseOf(options), token), own)
+  }
+
+  /** After whatever may have made the image smaller, or larger. @internal */
+  forgetSize(): void {
+    native.imageForgetSize(this.handle)
+  }
+}
+
+const ownOptions: readonly string[] = ['fadvise']
+
+function fadviseOf(options: IoOptions | undefined): number {
+  const names = options?.fadvise
+  if (names === undefined) return 0
+  if (!Array.isArray(names)) throw wrongType('fadvise', 'an array', names)
+  const flags = Array.from(names, name => fadviseFlags[checkOneOf('a member of fadvise', name, fadviseNames)])
+  return flags.reduce((all, flag) => all | flag, 0)
+}
+
+/** Answers its length in bytes. */
+function checkData(argument: string, value: unknown): number {
+  return bytesOf(argument, [checkView(argument, value)])
+}
+
+function checkSomeData(argument: string, value: unknown): number {
+  const length = checkData(argument, value)
+  if (length === 0) throw outOfRange(argument, 'at least one byte long', value)
+  return length
+}
+
+function checkViews(argument: string, value: unknown): NodeJS.ArrayBufferView[] {
+  if (!Array.isArray(value)) throw wrongType(argument, 'an array of Buffers, TypedArrays and DataViews', value)
+  return Array.from(value, view => checkView(`a member of ${argument}`, view))
+}
+
+function bytesOf(argument: string, views: readonly NodeJS.ArrayBufferView[]): number {
+  const length = views.reduce((sum, { byteLength }) => sum + byteLength, 0)
+  if (length > maxIoBytes) throw outOfRange(argument, `at most ${maxIoBytes} bytes long`, length)
+  return length
+}

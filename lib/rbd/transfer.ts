@@ -1,0 +1,186 @@
+/** Images to and from files: raw ones here, with their holes, and qcow2 by qemu-img. */
+import { constants } from 'node:fs'
+import { type FileHandle, open, unlink } from 'node:fs/promises'
+import { type CallOptions, call, type ProgressOptions } from '../call.js'
+import { checkCallOptions, checkKey, checkOneOf, checkOptions, outOfRange, wrongValue } from '../check.js'
+import { native } from '../native.js'
+import type { Pool } from '../rados/pool.js'
+import { chunkBytes, forEachInFlight } from './chunks.js'
+import { type Extent, nonZero, pieces, unpackExtents, withHoles } from './extents.js'
+import type { Image } from './image.js'
+import { type ImageLayout, imageOptionNames } from './options.js'
+import { Progress } from './progress.js'
+import { convertFromImage, convertToImage, qcow2Size } from './qcow2.js'
+
+const formats = ['raw', 'qcow2'] as const
+
+/** For the OSDs, as `rbd` has it: nobody else will want the same soon. */
+const fadvise = ['sequential', 'nocache'] as const
+
+export interface TransferOptions extends ProgressOptions {
+  /** `qcow2` needs `qemu-img`, with its driver for RBD. Default: `raw`. */
+  format?: (typeof formats)[number] | undefined
+}
+
+export interface ImportImageOptions extends TransferOptions, ImageLayout {}
+
+/** `Image.exportTo()`. */
+export async function exportTo(image: Image, path: string, options: TransferOptions): Promise<void> {
+  const { qcow2, callOptions } = checkTransfer(path, options)
+  const file = await open(path, 'wx')
+  try {
+    try {
+      if (qcow2) await convertFromImage(image, path, new Progress(await image.size(signalOf(callOptions)), callOptions))
+      else await exportRaw(image, file, callOptions)
+    } finally {
+      await file.close()
+    }
+  } catch (error) {
+    throw await undone(error, () => unlink(path))
+  }
+}
+
+/** `Image.importFrom()`. */
+export async function importFrom(image: Image, path: string, options: TransferOptions): Promise<void> {
+  const { qcow2, callOptions } = checkTransfer(path, options)
+  await using file = await openFile(path)
+  const size = await (qcow2 ? qcow2Size : rawSize)(file, path)
+  await checkEmpty(image, size, callOptions)
+  const progress = new Progress(size, callOptions)
+  if (qcow2) await convertToImage(image, path, progress)
+  else await importRaw(image, file, progress, callOptions)
+  await image.flush(signalOf(callOptions))
+}
+
+/** `Pool.importImage()`. */
+export async function importImage(pool: Pool, name: string, path: string, options: ImportImageOptions): Promise<void> {
+  checkOptions(options, [...imageOptionNames, 'format'])
+  const { format, signal, onProgress, ...layout } = options
+  const transfer = { format, signal, onProgress }
+  const { qcow2 } = checkTransfer(path, transfer)
+  const size = await sizeOf(path, qcow2)
+  new Progress(size, transfer).throwIfAborted()
+  // An abort would not tell whether the image was made.
+  await pool.createImage(name, { ...layout, size })
+  try {
+    await using image = await pool.openImage(name)
+    await image.importFrom(path, transfer)
+  } catch (error) {
+    throw await undone(error, () => pool.removeImage(name))
+  }
+}
+
+function checkTransfer(path: string, options: TransferOptions) {
+  checkKey('path', path)
+  checkOptions(options, ['format'])
+  const { format = 'raw', ...callOptions } = options
+  checkCallOptions(callOptions)
+  return { qcow2: checkOneOf('format', format, formats) === 'qcow2', callOptions }
+}
+
+const signalOf = ({ signal }: CallOptions): CallOptions => ({ signal })
+
+/** Takes back what a failure has left half made; if that fails as well, both are told. */
+async function undone(error: unknown, undo: () => Promise<unknown>): Promise<unknown> {
+  try {
+    await undo()
+    return error
+  } catch (other) {
+    return new AggregateError([error, other], `${error}; and what was made of it could not be removed: ${other}`)
+  }
+}
+
+async function exportRaw(image: Image, file: FileHandle, options: ProgressOptions): Promise<void> {
+  const { signal } = options
+  const size = await image.size({ signal })
+  const progress = new Progress(size, options)
+  await file.truncate(size)
+  const data = image.diff({ wholeObject: true, includeParent: true, length: size, signal })
+  await forEachInFlight(dataPieces(withHoles(data, 0, size), progress), async ({ offset, length }, buffer) => {
+    const chunk = buffer.subarray(0, await image.read(offset, buffer.subarray(0, length), { signal, fadvise }))
+    for (const [start, end] of nonZero(chunk)) await writeToFile(file, chunk.subarray(start, end), offset + start)
+    progress.add(length)
+  })
+}
+
+async function importRaw(image: Image, file: FileHandle, progress: Progress, { signal }: CallOptions): Promise<void> {
+  const data = withHoles(fileData(image, file), 0, progress.total)
+  await forEachInFlight(dataPieces(data, progress), async ({ offset, length }, buffer) => {
+    const chunk = buffer.subarray(0, length)
+    await readFromFile(file, chunk, offset)
+    for (const [start, end] of nonZero(chunk)) {
+      await image.write(offset + start, chunk.subarray(start, end), { signal, fadvise })
+    }
+    progress.add(length)
+  })
+  if ((await rawSize(file)) < progress.total) throw becameShorter()
+}
+
+/** What is to be copied, chunk by chunk; the holes count as done when their turn comes. */
+async function* dataPieces(
+  extents: AsyncIterable<Extent>,
+  progress: Progress,
+): AsyncGenerator<Extent, void, undefined> {
+  for await (const extent of extents) {
+    if (extent.exists) yield* pieces(extent, chunkBytes)
+    else progress.add(extent.length)
+  }
+}
+
+/** How many stretches of a file one native call finds. */
+const extentsPerCall = 4096
+
+async function* fileData(image: Image, file: FileHandle): AsyncGenerator<Extent, void, undefined> {
+  for (let at = 0; ; ) {
+    const packed = await call(image.resource, {}, () => native.fileData(file.fd, at, extentsPerCall))
+    const found = [...unpackExtents(packed)]
+    yield* found
+    const last = found.at(-1)
+    if (last === undefined || found.length < extentsPerCall) return
+    at = last.offset + last.length
+  }
+}
+
+async function openFile(path: string): Promise<FileHandle> {
+  // A pipe that nobody writes to would have one of libuv's four threads wait for ever.
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
+  if ((await file.stat()).isFile()) return file
+  await file.close()
+  throw wrongValue('path', 'that of a regular file', path)
+}
+
+async function rawSize(file: FileHandle): Promise<number> {
+  return (await file.stat()).size
+}
+
+async function sizeOf(path: string, qcow2: boolean): Promise<number> {
+  await using file = await openFile(path)
+  return await (qcow2 ? qcow2Size : rawSize)(file, path)
+}
+
+/** Holes and zeroes are left out, so there must be nothing where they are. */
+async function checkEmpty(image: Image, size: number, { signal }: CallOptions): Promise<void> {
+  const room = await image.size({ signal })
+  if (size > room) throw outOfRange('path', `that of at most ${room} bytes, the size of ${image.path}`, size)
+  for await (const _ of image.diff({ wholeObject: true, includeParent: true, signal })) {
+    throw wrongValue('image', 'empty', image.path)
+  }
+}
+
+async function readFromFile(file: FileHandle, into: Buffer, position: number): Promise<void> {
+  for (let filled = 0; filled < into.length; ) {
+    const { bytesRead } = await file.read(into, filled, into.length - filled, position + filled)
+    if (bytesRead === 0) throw becameShorter()
+    filled += bytesRead
+  }
+}
+
+function becameShorter(): Error {
+  return new Error('the file became shorter while it was read')
+}
+
+async function writeToFile(file: FileHandle, data: Buffer, position: number): Promise<void> {
+  for (let written = 0; written < data.length; ) {
+    written += (await file.write(data, written, data.length - written, position + written)).bytesWritten
+  }
+}

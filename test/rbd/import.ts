@@ -1,0 +1,133 @@
+import { truncateSync } from 'node:fs'
+import { open, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { KiB, MiB, type Pool, TiB } from '../../lib/index.js'
+import { rbdJson, testPool } from '../support/cluster.js'
+import { fails } from '../support/failures.js'
+import { testFolder } from '../support/golden.js'
+import { exported, sparseContent } from '../support/sparse.js'
+
+async function rawFile(t: Test, content = sparseContent()) {
+  const folder = await testFolder(t)
+  const path = join(folder, 'disk.raw')
+  await writeFile(path, content)
+  return { pool: await testPool(t), content, path, folder }
+}
+
+/** A file with nothing but holes around the stretches. */
+async function fileWithHoles(path: string, size: number, stretches: [offset: number, data: Buffer][]): Promise<void> {
+  const file = await open(path, 'w')
+  await file.truncate(size)
+  for (const [offset, data] of stretches) await file.write(data, 0, data.length, offset)
+  await file.close()
+}
+
+const names = async (pool: Pool) => (await pool.listImages()).map(({ name }) => name)
+const usedBytes = async (path: string) => (await rbdJson('du', path)).images[0].used_size as number
+
+t.test('an import', async t => {
+  const { pool, content, path, folder } = await rawFile(t)
+
+  await t.test('makes an image that rbd export gives back', async t => {
+    await pool.importImage('disk', path)
+    t.ok((await exported(t, `${pool.path}/disk`)).equals(content))
+  })
+
+  await t.test('leaves out zeroes, though the file has them', async t => {
+    // Objects 0 and 1 (what crosses), 2, 5, and the last.
+    t.equal(await usedBytes(`${pool.path}/disk`), 4 * 4 * MiB + MiB + 12_345)
+    await pool.importImage('fine', path, { objectSize: 4 * KiB })
+    await using fine = await pool.openImage('fine')
+    // To 4 KiB: 1, 2 for what crosses, 3 MiB, 64 KiB, and one or two at the end.
+    t.ok((await fine.usedBytes()) <= 3 * MiB + 64 * KiB + 5 * 4 * KiB)
+    t.ok((await exported(t, fine.path)).equals(content))
+  })
+
+  await t.test('does not even read the holes of the file', async t => {
+    const huge = join(folder, 'huge')
+    const data = Buffer.alloc(10_000, 'data')
+    await fileWithHoles(huge, TiB, [
+      [5000, data],
+      [TiB / 2, data],
+      [TiB - 10_000, data],
+    ])
+    await pool.importImage('huge', huge)
+    await using image = await pool.openImage('huge')
+    t.equal(await image.size(), TiB)
+    for (const offset of [5000, TiB / 2, TiB - 10_000]) t.ok((await image.read(offset, 10_000)).equals(data))
+    t.equal(await image.usedBytes(), 3 * 4 * MiB)
+    const back = join(folder, 'back')
+    await image.exportTo(back)
+    await pool.importImage('again', back)
+    t.equal(await usedBytes(`${pool.path}/again`), 3 * 4 * MiB, 'nor does an export read those of the image')
+  })
+
+  await t.test('goes into any layout', async t => {
+    await pool.importImage('striped', path, { objectSize: MiB, stripeUnit: 64 * KiB, stripeCount: 4 })
+    t.match(await rbdJson('info', `${pool.path}/striped`), { object_size: MiB, stripe_count: 4 })
+    t.ok((await exported(t, `${pool.path}/striped`)).equals(content))
+  })
+
+  await t.test('of an empty file makes an empty image', async t => {
+    await writeFile(join(folder, 'empty'), '')
+    await pool.importImage('empty', join(folder, 'empty'))
+    t.equal((await rbdJson('info', `${pool.path}/empty`)).size, 0)
+  })
+
+  await t.test('tells how far it is, in bytes', async t => {
+    const reports: [number, number][] = []
+    await pool.importImage('told', path, { onProgress: (...report) => reports.push(report) })
+    t.same(reports.at(-1), [content.length, content.length])
+    t.ok(reports.every(([done, total], i) => total === content.length && done >= (reports[i - 1]?.[0] ?? 0)))
+  })
+
+  await t.test('fills an image that is open and empty', async t => {
+    await pool.createImage('open', { size: 40 * MiB })
+    await using image = await pool.openImage('open')
+    await image.importFrom(path)
+    t.ok((await image.read(0, content.length)).equals(content))
+    t.ok((await image.read(content.length, 40 * MiB)).equals(Buffer.alloc(40 * MiB - content.length)))
+    await pool.createImage('small', { size: MiB })
+    await using small = await pool.openImage('small')
+    await image.createSnapshot('base')
+    await pool.cloneImage({ imageName: 'open', name: 'base' }, 'clone', { cloneFormat: 2 })
+    await using clone = await pool.openImage('clone')
+    const notEmpty = { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message: /empty/ }
+    await fails(t, {
+      'one that is not': [() => image.importFrom(path), notEmpty],
+      'one that shows its parent': [() => clone.importFrom(path), notEmpty],
+      'one that is smaller': [() => small.importFrom(path), { name: 'RangeError', code: 'ERR_OUT_OF_RANGE' }],
+    })
+  })
+})
+
+t.test('an import that fails leaves no image', async t => {
+  const { pool, content, path, folder } = await rawFile(t)
+  const controller = new AbortController()
+  const reason = new Error('changed my mind')
+  const { signal } = controller
+  const aborted = pool.importImage('disk', path, { signal, onProgress: () => controller.abort(reason) })
+  await t.rejects(aborted, { name: 'AbortError', code: 'ABORT_ERR', cause: reason })
+  t.same(await names(pool), [], 'aborted')
+
+  const shrinking = join(folder, 'shrinking')
+  for (const dense of [true, false]) {
+    // With holes, there is nothing to be read where the end was.
+    await fileWithHoles(shrinking, 64 * MiB, [[0, Buffer.alloc(dense ? 64 * MiB : 4 * MiB, 1)]])
+    const onProgress = () => truncateSync(shrinking, 2 * MiB)
+    await t.rejects(pool.importImage('disk', shrinking, { onProgress }), { message: /became shorter/ })
+    t.same(await names(pool), [], 'the file became shorter')
+  }
+
+  await pool.importImage('disk', path)
+  const nowhere = await pool.cluster.openPool('rbd', { namespace: 'no-such-namespace' })
+  await fails(t, {
+    'the image is there': [() => pool.importImage('disk', path), { name: 'ImageExistsError', code: 'EEXIST' }],
+    'the file is not': [() => pool.importImage('new', join(folder, 'no')), { name: 'Error', code: 'ENOENT' }],
+    'it is a folder': [() => pool.importImage('new', folder), { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' }],
+    'no such namespace': [() => nowhere.importImage('new', path), { name: 'PoolNotFoundError' }],
+  })
+  t.same(await names(pool), ['disk'])
+  t.ok((await exported(t, `${pool.path}/disk`)).equals(content), 'and leaves alone what was there')
+})

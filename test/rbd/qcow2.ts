@@ -1,0 +1,183 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { Cluster, MiB, type Pool } from '../../lib/index.js'
+import { rbdJson, run, testPool } from '../support/cluster.js'
+import { fails } from '../support/failures.js'
+import { testFolder } from '../support/golden.js'
+import { exported, imported, sparseContent } from '../support/sparse.js'
+
+/** Whole sectors. */
+const content = sparseContent(512)
+
+async function disk(t: Test): Promise<{ pool: Pool; folder: string }> {
+  const pool = await testPool(t)
+  await imported(t, `${pool.path}/disk`, content)
+  return { pool, folder: await testFolder(t) }
+}
+
+/** What is in a qcow2 file. */
+async function unpacked(path: string): Promise<Buffer> {
+  await run('qemu-img', 'convert', '-f', 'qcow2', '-O', 'raw', path, `${path}.raw`)
+  return readFile(`${path}.raw`)
+}
+
+const names = async (pool: Pool) => (await pool.listImages()).map(({ name }) => name)
+
+t.test('a qcow2 file', async t => {
+  const { pool, folder } = await disk(t)
+  const path = join(folder, 'a file: of, "mine".qcow2')
+
+  await t.test('is what an image is exported to', async t => {
+    await using image = await pool.openImage('disk')
+    const reports: [number, number][] = []
+    await image.exportTo(path, { format: 'qcow2', onProgress: (...report) => reports.push(report) })
+    t.match(JSON.parse(await run('qemu-img', 'info', '--output=json', path)), {
+      format: 'qcow2',
+      'virtual-size': content.length,
+    })
+    t.ok((await stat(path)).size < 5 * MiB, 'it has holes')
+    t.ok((await unpacked(path)).equals(content))
+    t.same(reports.at(-1), [content.length, content.length], 'progress is in bytes, and ends at the total')
+    await t.rejects(image.exportTo(path, { format: 'qcow2' }), { code: 'EEXIST' })
+  })
+
+  await t.test('of a snapshot, and of what is not flushed yet', async t => {
+    await using image = await pool.openImage('disk')
+    await image.createSnapshot('then')
+    await image.write(0, Buffer.alloc(MiB, 'now'))
+    await image.exportTo(join(folder, 'now'), { format: 'qcow2' })
+    t.ok((await unpacked(join(folder, 'now'))).equals(await exported(t, image.path)))
+    await using then = await pool.openImage('disk', { snapshot: 'then' })
+    await then.exportTo(join(folder, 'then'), { format: 'qcow2' })
+    t.ok((await unpacked(join(folder, 'then'))).equals(content))
+  })
+
+  await t.test('becomes an image', async t => {
+    await pool.importImage('again', path, { format: 'qcow2', objectSize: MiB })
+    t.ok((await exported(t, `${pool.path}/again`)).equals(content))
+    const [{ used_size: used }] = (await rbdJson('du', `${pool.path}/again`)).images
+    t.ok(used <= 9 * MiB, `${used} bytes are taken`)
+  })
+
+  await t.test('that qemu-img has compressed becomes one too', async t => {
+    const zipped = join(folder, 'zipped')
+    await run('qemu-img', 'convert', '-c', '-O', 'qcow2', '-o', 'compat=0.10', path, zipped)
+    await pool.importImage('zipped', zipped, { format: 'qcow2' })
+    t.ok((await exported(t, `${pool.path}/zipped`)).equals(content))
+  })
+
+  await t.test('that names other files is refused', async t => {
+    const secret = join(folder, 'secret')
+    await writeFile(secret, Buffer.alloc(MiB, 'of this host'))
+    const make = async (name: string, ...args: string[]) => {
+      await run('qemu-img', 'create', '-q', '-f', 'qcow2', ...args, join(folder, name), '1M')
+      return join(folder, name)
+    }
+    const backed = await make('backed', '-b', secret, '-F', 'raw')
+    const split = await make('split', '-o', `data_file=${join(folder, 'data')},data_file_raw=on`)
+    const locked = await make(
+      'locked',
+      '--object',
+      'secret,id=s,data=pass',
+      '-o',
+      'encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10',
+    )
+    const raw = join(folder, 'then.raw')
+    const refused = { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' }
+    const take = (file: string) => () => pool.importImage('new', file, { format: 'qcow2' })
+    await fails(t, {
+      'a backing file': [take(backed), { ...refused, message: /backing file/ }],
+      'a file for the data': [take(split), { ...refused, message: /data in itself/ }],
+      'an encrypted one': [take(locked), { ...refused, message: /not encrypted/ }],
+      'a raw one': [take(raw), { ...refused, message: /a qcow2 file/ }],
+    })
+    t.notOk((await names(pool)).includes('new'))
+  })
+
+  await t.test('that is broken leaves no image, and says what qemu-img says', async t => {
+    const broken = join(folder, 'broken')
+    const whole = await readFile(path)
+    for (const length of [1000, 65_536, whole.length / 2]) {
+      await writeFile(broken, whole.subarray(0, length))
+      await t.rejects(pool.importImage('new', broken, { format: 'qcow2' }), { message: /^qemu-img check: .+/ })
+      t.notOk((await names(pool)).includes('new'), `only ${length} bytes of it`)
+    }
+  })
+
+  await t.test('has whole sectors only', async t => {
+    await pool.createImage('odd', { size: MiB + 1 })
+    await using odd = await pool.openImage('odd')
+    const refused = odd.exportTo(join(folder, 'odd'), { format: 'qcow2' })
+    await t.rejects(refused, { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message: /sectors/ })
+    t.notOk(readdirSync(folder).includes('odd'))
+  })
+})
+
+t.test('an abort ends qemu-img', async t => {
+  const { pool, folder } = await disk(t)
+  await using image = await pool.openImage('disk')
+  const reason = new Error('changed my mind')
+  const aborted = { name: 'AbortError', code: 'ABORT_ERR', cause: reason }
+  const controller = new AbortController()
+  const onProgress = () => controller.abort(reason)
+  const path = join(folder, 'file')
+  await t.rejects(image.exportTo(path, { format: 'qcow2', signal: controller.signal, onProgress }), aborted)
+  t.same(readdirSync(folder), [])
+
+  await image.exportTo(path, { format: 'qcow2' })
+  const second = new AbortController()
+  const options = { format: 'qcow2', signal: second.signal, onProgress: () => second.abort(reason) } as const
+  await t.rejects(pool.importImage('new', path, options), aborted)
+  t.same(await names(pool), ['disk'])
+})
+
+t.test('a system without qemu-img is told what to install', async t => {
+  const { pool, folder } = await disk(t)
+  await using image = await pool.openImage('disk')
+  const { PATH } = process.env
+  process.env.PATH = folder
+  const exporting = image.exportTo(join(folder, 'file'), { format: 'qcow2' })
+  await t.rejects(exporting, { message: /qemu-img is missing.*qemu-utils/ })
+  process.env.PATH = PATH
+  t.same(readdirSync(folder), [])
+})
+
+t.test('qemu-img connects as we do, and no secret is on its command line', async t => {
+  const { pool, folder } = await disk(t)
+  const key = (await pool.cluster.monCommand<{ key: string }[]>({ prefix: 'auth get', entity: 'client.admin' }))[0]?.key
+  t.ok(key)
+  const monHost = await pool.cluster.getOption('mon_host')
+  await using cluster = await Cluster.connect({
+    configFile: null,
+    options: { mon_host: monHost, key: key ?? '', keyring: '/nonexistent' },
+  })
+  const other = await cluster.openPool('rbd', { namespace: pool.namespace })
+  await using image = await other.openImage('disk')
+
+  // A qemu-img that keeps what it was called with.
+  const bin = join(folder, 'bin')
+  await mkdir(bin)
+  await writeFile(
+    join(bin, 'qemu-img'),
+    `#!/bin/sh
+echo "$@" > ${folder}/arguments
+conf=$(echo "$@" | grep -o '/[^"]*ceph.conf')
+cp -p "$conf" ${folder}/conf
+stat -c %a "$conf" "$(dirname "$conf")" > ${folder}/modes
+exec /usr/bin/qemu-img "$@"
+`,
+  )
+  await chmod(join(bin, 'qemu-img'), 0o755)
+  const { PATH } = process.env
+  process.env.PATH = `${bin}:${PATH}`
+  await image.exportTo(join(folder, 'file'), { format: 'qcow2' })
+  process.env.PATH = PATH
+  t.ok((await unpacked(join(folder, 'file'))).equals(content))
+  t.notMatch(readFileSync(join(folder, 'arguments'), 'utf8'), key ?? '-')
+  t.match(readFileSync(join(folder, 'conf'), 'utf8'), `key = ${key}`)
+  t.equal(readFileSync(join(folder, 'modes'), 'utf8'), '600\n700\n')
+  const conf = /\/[^"]*ceph\.conf/.exec(readFileSync(join(folder, 'arguments'), 'utf8'))?.[0] ?? ''
+  t.throws(() => statSync(conf), { code: 'ENOENT' }, 'the file with the key is gone')
+})
