@@ -638,7 +638,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    *
    * @throws {ReadOnlyImageError} opened read-only: librbd asks no reader
    *
-   * @implements rbd_quiesce_watch rbd_quiesce_complete
+   * @implements rbd_open_by_id rbd_quiesce_watch rbd_quiesce_complete
    */
   async watchQuiesce(hooks: QuiesceHooks, options: WatchQuiesceOptions = {}): Promise<QuiesceWatch> {
     return startQuiesceWatch(this, hooks, options)
