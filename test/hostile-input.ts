@@ -111,12 +111,14 @@ t.test('wrong input is refused', async t => {
 
   await t.test('for options', async t => {
     const wrong = [...notOptions, { sginal: 1 }, { signal: 1 }, { signal: null }, { signal: {} }, { onProgress: 5 }]
-    // These two are called with more options than the table's.
-    const others = ['pool.createImage', 'pool.listObjects of all']
+    // These are called with more options than the table's.
+    const others = ['pool.createImage', 'pool.listObjects of all', 'image.formatEncryption', 'image.loadEncryption']
     const entries = allCalls.filter(({ name }) => !others.includes(name))
     await refuses(t, [
       [wrong, Object.fromEntries(entries.map(({ name, call }) => [name, v => call(all, v)]))],
       [[...wrong, undefined, {}], { 'pool.createImage': v => pool.createImage('new', v) }],
+      [[...wrong, undefined, {}], { formatEncryption: v => image.formatEncryption(v) }],
+      [[...wrong, undefined, {}], { loadEncryption: v => image.loadEncryption(v) }],
       [wrong, { 'Cluster.connect': v => Cluster.connect(v) }],
     ])
   })

@@ -47,7 +47,7 @@ export interface Scale {
   /** How often it is the `rbd` command's turn, with one image. */
   commands: number
 }
-const full: Scale = { processes: 5, turns: 2, images: 20, rateImages: 192, commands: 20 }
+const full: Scale = { processes: 5, turns: 8, images: 5, rateImages: 128, commands: 20 }
 const quick: Scale = { processes: 2, turns: 2, images: 6, rateImages: 64, commands: 5 }
 
 const inFlight = 64

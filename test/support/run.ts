@@ -10,7 +10,8 @@ import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { startStack, stopStack } from '../../src/dev/stack.js'
-import { stackDir } from './stack.js'
+// Not by stack.js, which would take the stack of a run that was killed for one that is given.
+import { stackDir } from './stack-dir.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 /** As many as there are cores on the smallest machine that is thought of. */
