@@ -40,15 +40,16 @@ export interface Scale {
   processes: number
   /** How often it is each one's turn, after one turn that is not counted. */
   turns: number
-  /** How many images go through life in a turn. */
+  /** How many images go through life in a turn. Few: a machine can be slower for a second, which is to hit both alike. */
   images: number
   /** The same with many in flight. */
+  rateTurns: number
   rateImages: number
   /** How often it is the `rbd` command's turn, with one image. */
   commands: number
 }
-const full: Scale = { processes: 5, turns: 8, images: 5, rateImages: 128, commands: 20 }
-const quick: Scale = { processes: 2, turns: 2, images: 6, rateImages: 64, commands: 5 }
+const full: Scale = { processes: 5, turns: 8, images: 5, rateTurns: 2, rateImages: 192, commands: 20 }
+const quick: Scale = { processes: 2, turns: 3, images: 4, rateTurns: 2, rateImages: 64, commands: 5 }
 
 const inFlight = 64
 
@@ -106,8 +107,8 @@ async function besideCommand(start: Start, command: RbdCommand, { commands }: Sc
   return latencies(ours, theirs, command.name, null)
 }
 
-async function manyInFlight(start: Start, { processes, turns, rateImages }: Scale): Promise<Row[]> {
-  const { ours, theirs, peerName } = await measureBoth(start, processes, turns, rateImages, inFlight)
+async function manyInFlight(start: Start, { processes, rateTurns, rateImages }: Scale): Promise<Row[]> {
+  const { ours, theirs, peerName } = await measureBoth(start, processes, rateTurns, rateImages, inFlight)
   const rows = timed.map(({ operation, title }) =>
     compare({
       part: 'lifecycle',
