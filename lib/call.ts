@@ -1,7 +1,8 @@
 /** The way from a method of this library to the addon and back: errors, AbortSignal, progress. */
+import { channel } from 'node:diagnostics_channel'
 import { checkCallOptions } from './check.js'
 import { AbortError, type Resource, toCephError } from './errors.js'
-import { type AbortToken, type AnyHandle, native, type OnProgress } from './native.js'
+import { type AbortToken, type AnyHandle, nameOf, native, type OnProgress } from './native.js'
 
 export interface CallOptions {
   /**
@@ -19,6 +20,20 @@ export interface ProgressOptions extends CallOptions {
   onProgress?: OnProgress | undefined
 }
 
+/** What subscribers of the channel `cephkit:call` of `node:diagnostics_channel` hear of each call that is over. */
+export interface CallReport {
+  /** What was called, such as `imageResize`. */
+  operation: string
+  /** What it was called on, such as `image` and `rbd/tenant-a/vm-1`. */
+  resource: { kind: string; name: string }
+  /** Milliseconds until the caller had its answer. */
+  durationMs: number
+  /** What the call was rejected with: a CephError, an AbortError, or what the caller's own function threw. */
+  error?: unknown
+}
+
+const calls = channel('cephkit:call')
+
 type Start<T> = (token: AbortToken | undefined, onProgress: OnProgress | null) => Promise<T>
 
 /**
@@ -33,14 +48,52 @@ export async function call<T>(
   own: readonly string[] = none,
 ): Promise<T> {
   if (options !== undefined) checkCallOptions(options, own)
+  const report = calls.hasSubscribers ? new Report(resource) : undefined
+  const reported = report?.watching(start) ?? start
   try {
-    if (options?.signal === undefined && options?.onProgress === undefined) return await start(undefined, null)
-    return await stoppable(options.signal, options.onProgress, start)
+    const { signal, onProgress } = options ?? {}
+    const isPlain = signal === undefined && onProgress === undefined
+    const answer = await (isPlain ? reported(undefined, null) : stoppable(signal, onProgress, reported))
+    report?.end()
+    return answer
   } catch (error) {
-    if (!isNativeError(error)) throw error
+    if (!isNativeError(error)) {
+      report?.end(error)
+      throw error
+    }
     const cephError = toCephError(error, resource)
     Error.captureStackTrace(cephError, call)
+    report?.end(cephError)
     throw cephError
+  }
+}
+
+/** Of one call, for who listens. */
+class Report {
+  readonly #resource: Resource
+  readonly #begunAt = performance.now()
+  #operation = 'none'
+
+  constructor(resource: Resource) {
+    this.#resource = resource
+  }
+
+  watching<T>(start: Start<T>): Start<T> {
+    return (token, onProgress) => {
+      const { answer, name } = nameOf(() => start(token, onProgress))
+      this.#operation = name
+      return answer
+    }
+  }
+
+  end(error?: unknown): void {
+    const report: CallReport = {
+      operation: this.#operation,
+      resource: this.#resource,
+      durationMs: performance.now() - this.#begunAt,
+      ...(error !== undefined && { error }),
+    }
+    calls.publish(report)
   }
 }
 

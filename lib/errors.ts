@@ -219,7 +219,7 @@ const meanings: Record<string, Meaning> = {
 
   'snapshot ENOENT': [SnapshotNotFoundError, 'snapshot not found'],
   'snapshot EEXIST': [SnapshotExistsError, 'snapshot already exists'],
-  'snapshot EBUSY': [SnapshotBusyError, 'snapshot is protected, or has clones', 'retryable'],
+  'snapshot EBUSY': [SnapshotBusyError, 'snapshot is protected, or has clones'],
   'rbd_snap_protect EBUSY': [SnapshotBusyError, 'snapshot is protected already'],
   'rbd_snap_unprotect EINVAL': [InvalidArgumentError, 'snapshot is not protected'],
   'rbd_snap_create2 EDQUOT': [QuotaExceededError, 'the image has as many snapshots as its limit allows'],

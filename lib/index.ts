@@ -6,7 +6,7 @@
  * await using pool = await cluster.openPool('rbd')
  * await pool.createImage('disk', { size: 10 * GiB })
  */
-export type { CallOptions, ProgressOptions } from './call.js'
+export type { CallOptions, CallReport, ProgressOptions } from './call.js'
 export * from './errors.js'
 export type {
   ClusterStat,

@@ -51,7 +51,9 @@ Napi::Value IsOpen(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value End(const Napi::CallbackInfo& info) {
-    Environment::Of(info.Env())->End(info[0].ToBoolean());
+    std::optional<int> exit_status;
+    if (info[0].IsNumber()) exit_status = info[0].As<Napi::Number>();
+    Environment::Of(info.Env())->End(exit_status);
     return info.Env().Undefined();
 }
 

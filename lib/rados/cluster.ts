@@ -102,7 +102,7 @@ export class Cluster implements AsyncDisposable {
       clusterName = 'ceph',
       ...callOptions
     } = options
-    const name = `client.${checkKey('user', user)}`
+    const name = `client.${checkUser(user)}`
     const resource: Resource = { kind: 'cluster', name: `${checkKey('clusterName', clusterName)} as ${name}` }
     if (configFile !== undefined && configFile !== null) checkKey('configFile', configFile)
     if (timeout !== undefined) checkInteger('timeout', timeout, 0, 2 ** 31)
@@ -374,6 +374,12 @@ function parsed(output: string): unknown {
 }
 
 /** Says nothing of the value, which may be a key. */
+function checkUser(value: unknown): string {
+  const user = checkKey('user', value)
+  if (user.startsWith('client.')) throw wrongValue('user', 'the name without client. in front', user)
+  return user
+}
+
 function checkSetting(option: string, value: unknown): void {
   checkKey('the name of an option', option)
   if (typeof value !== 'string') throw wrongType(`option ${option}`, 'a string', `a ${typeof value}`)

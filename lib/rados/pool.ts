@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import { type CallOptions, call, open, type ProgressOptions } from '../call.js'
 import {
   checkBoolean,
@@ -11,7 +12,7 @@ import {
   wrongType,
   wrongValue,
 } from '../check.js'
-import type { Resource } from '../errors.js'
+import { ImageNotFoundError, type Resource, toCephError } from '../errors.js'
 import { type IoctxHandle, native } from '../native.js'
 import { Config } from '../rbd/config.js'
 import { Image } from '../rbd/image.js'
@@ -383,24 +384,28 @@ export class Pool implements AsyncDisposable {
   }
 
   /**
-   * Makes an image of a file. Holes of the file, and zeroes in it, take no space. Progress is in bytes. Abort stops it.
-   * When it does not succeed, the image is removed before the call rejects.
+   * Makes an image of a file, or of a stream. Holes of the file, and zeroes, take no space. Progress is in bytes; of a
+   * stream the total is what has come so far. Abort stops it. When it does not succeed, the image is removed before the
+   * call rejects, and a stream destroyed.
    *
+   * @param source - The path of a file; or a stream, which is raw. The image is as long as it.
    * @throws {ImageExistsError}
    * @throws {PoolNotFoundError} there is no such pool, namespace or data pool
    * @throws {InvalidArgumentError} settings that do not go together
-   * @throws {TypeError} this is no regular file, or not one of that format; or a qcow2 file that needs others
-   * @throws {Error} Node's own: ENOENT, …; or what qemu-img said
+   * @throws {TypeError} this is no regular file, or not one of that format; or a qcow2 file that needs others, or has no
+   *   whole sectors
+   * @throws {Error} Node's own: ENOENT, …; or what qemu-img said; or what the stream failed with
    */
-  async importImage(name: string, path: string, options: ImportImageOptions = {}): Promise<void> {
+  async importImage(name: string, source: string | Readable, options: ImportImageOptions = {}): Promise<void> {
     checkName('name', name)
-    await importImage(this, name, path, options)
+    await importImage(this, name, source, options)
   }
 
   /**
    * Opens an image.
    *
-   * @throws {ImageNotFoundError} there is no such image, or snapshot
+   * @throws {ImageNotFoundError}
+   * @throws {SnapshotNotFoundError} the image is there, and has no such snapshot
    * @throws {PermissionError} opened for writing by a user who may only read
    *
    * @implements rbd_aio_open rbd_aio_open_read_only
@@ -414,6 +419,7 @@ export class Pool implements AsyncDisposable {
    * Opens an image by the id that stays when it is renamed, or moved to the trash.
    *
    * @throws {ImageNotFoundError}
+   * @throws {SnapshotNotFoundError} the image is there, and has no such snapshot
    *
    * @implements rbd_aio_open_by_id rbd_aio_open_by_id_read_only
    */
@@ -430,7 +436,7 @@ export class Pool implements AsyncDisposable {
     let name = 'name' in which ? which.name : ''
     const resource = this.#image(name || `id ${'id' in which && which.id}`)
     if (snapshot !== null) resource.name += `@${snapshot}`
-    const handle = await open(
+    const opening = open(
       resource,
       callOptions,
       token =>
@@ -441,7 +447,15 @@ export class Pool implements AsyncDisposable {
         if (name === '') ({ name } = await native.imageStat(handle, token))
       },
     )
+    const handle = await (snapshot === null ? opening : opening.catch(error => this.#whichIsMissing(which, error)))
     return new Image(this, handle, { name, snapshot, readOnly })
+  }
+
+  /** librbd does not say whether it was the image or the snapshot. */
+  async #whichIsMissing(which: { name: string } | { id: string }, error: unknown): Promise<never> {
+    if (!(error instanceof ImageNotFoundError)) throw error
+    await (await this.#open(which, { readOnly: true })).close()
+    throw toCephError({ ...error, message: '' }, { kind: 'snapshot', name: error.resource })
   }
 
   /**

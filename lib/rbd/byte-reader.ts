@@ -1,5 +1,7 @@
+import { toBuffer } from './source.js'
+
 /** Takes a stream apart, by so many bytes at a time. */
-export class ByteReader implements AsyncDisposable {
+export class ByteReader {
   readonly #source: AsyncIterator<Buffer>
   readonly #endError: () => Error
   #rest: Buffer = Buffer.alloc(0)
@@ -34,13 +36,7 @@ export class ByteReader implements AsyncDisposable {
   async #fill(): Promise<boolean> {
     const { value, done } = await this.#source.next()
     if (done) return false
-    // A stream may also be of strings, or of plain Uint8Arrays.
-    this.#rest = Buffer.isBuffer(value) ? value : Buffer.from(value)
+    this.#rest = toBuffer(value)
     return true
-  }
-
-  /** Destroys the stream, if it has not ended. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#source.return?.()
   }
 }

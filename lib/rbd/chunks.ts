@@ -1,5 +1,7 @@
 /** The data of an image in chunks, several of them in flight: what streams, imports and exports go by. */
+import { nonZero } from './extents.js'
 import type { Image } from './image.js'
+import type { IoOptions } from './io.js'
 
 /** In bytes: as much as an object of the usual size holds. */
 export const chunkBytes = 4 * 2 ** 20
@@ -35,8 +37,18 @@ export async function forEachInFlight<T>(
   if (failure) throw failure.reason
 }
 
+/** Writes what of the data is not zeroes. */
+export async function writeNonZero(image: Image, offset: number, data: Buffer, options?: IoOptions): Promise<void> {
+  for (const [start, end] of nonZero(data)) await image.write(offset + start, data.subarray(start, end), options)
+}
+
 /** From and to, in bytes. */
 type Range = readonly [start: number, end: number]
+
+interface ChunkWriterOptions {
+  sparse?: boolean
+  onFailure?: (error: Error) => void
+}
 
 /**
  * Gathers bytes into whole chunks, and writes several of them at a time. One call after the other; when one of them
@@ -44,6 +56,7 @@ type Range = readonly [start: number, end: number]
  */
 export class ChunkWriter {
   readonly #image: Image
+  readonly #sparse: boolean
   readonly #onFailure: (error: Error) => void
   readonly #running = new Map<Promise<void>, Range>()
   readonly #spare: Buffer[] = []
@@ -53,9 +66,13 @@ export class ChunkWriter {
   #start = 0
   #length = 0
 
-  /** @param onFailure - Told at once of the first failure; every later call throws it too. */
-  constructor(image: Image, onFailure: (error: Error) => void = () => {}) {
+  /**
+   * @param options.sparse - Leave zeroes out. Default: false.
+   * @param options.onFailure - Told at once of the first failure; every later call throws it too.
+   */
+  constructor(image: Image, { sparse = false, onFailure = () => {} }: ChunkWriterOptions = {}) {
     this.#image = image
+    this.#sparse = sparse
     this.#onFailure = onFailure
   }
 
@@ -68,7 +85,7 @@ export class ChunkWriter {
     }
   }
 
-  /** Makes the range read as zeroes. */
+  /** Makes the range, of no more than a chunk, read as zeroes. */
   async writeZeroes(offset: number, length: number): Promise<void> {
     this.#submit()
     const range: Range = [offset, offset + length]
@@ -81,6 +98,11 @@ export class ChunkWriter {
     this.#submit()
     await this.settled()
     if (this.#failure) throw this.#failure
+  }
+
+  /** Begins no write any more: what has been gathered is left, and a call under way throws the reason. */
+  stop(reason: Error): void {
+    this.#failure ??= reason
   }
 
   /** When nothing is in flight any more, however it ended. */
@@ -108,7 +130,9 @@ export class ChunkWriter {
     const chunk = this.#chunk
     if (chunk === undefined) return
     this.#chunk = undefined
-    const written = this.#image.write(this.#start, chunk.subarray(0, this.#length))
+    if (this.#failure) return
+    const data = chunk.subarray(0, this.#length)
+    const written = this.#sparse ? writeNonZero(this.#image, this.#start, data) : this.#image.write(this.#start, data)
     this.#run([this.#start, this.#start + this.#length], written, chunk)
   }
 

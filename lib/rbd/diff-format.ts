@@ -1,14 +1,15 @@
 /** rbd's own format for what differs between two snapshots, as `rbd export-diff` writes it: "rbd diff v1". */
 import { constants } from 'node:os'
-import { addAbortSignal, Readable } from 'node:stream'
+import { Readable } from 'node:stream'
 import type { CallOptions, ProgressOptions } from '../call.js'
 import { checkBoolean, checkCallOptions, checkName, checkOptions, wrongType } from '../check.js'
 import { toCephError } from '../errors.js'
 import { ByteReader } from './byte-reader.js'
 import { ChunkWriter, chunkBytes, chunksInFlight } from './chunks.js'
-import { nonZero } from './extents.js'
+import { type Extent, nonZero, pieces } from './extents.js'
 import type { Image } from './image.js'
 import { Progress } from './progress.js'
+import { consume } from './source.js'
 import { readAhead } from './streams.js'
 
 export interface ExportDiffOptions extends ProgressOptions {
@@ -90,20 +91,16 @@ function record(tag: string, ...numbers: number[]): Buffer {
 export async function importDiff(image: Image, source: Readable, options: ProgressOptions): Promise<void> {
   if (!(source instanceof Readable)) throw wrongType('source', 'a Readable of node:stream', source)
   checkCallOptions(options)
-  const progress = new Progress(0, options)
-  // Nothing else ends the waiting for a source that has nothing to say.
-  if (options.signal) addAbortSignal(options.signal, source)
-  const writer = new ChunkWriter(image)
-  await using reader = new ByteReader(source, () => new DiffFormatError('the diff ends in the middle'))
-  try {
-    await decode(image, reader, writer, progress)
-  } catch (error) {
-    progress.throwIfAborted()
-    throw error
-  } finally {
-    // What is in flight when something else has failed.
-    await writer.settled()
-  }
+  await consume(source, options, async progress => {
+    const writer = new ChunkWriter(image)
+    const reader = new ByteReader(source, () => new DiffFormatError('the diff ends in the middle'))
+    try {
+      await decode(image, reader, writer, progress)
+    } finally {
+      // What is in flight when something else has failed.
+      await writer.settled()
+    }
+  })
 }
 
 async function decode(image: Image, reader: ByteReader, writer: ChunkWriter, progress: Progress): Promise<void> {
@@ -127,37 +124,59 @@ async function decode(image: Image, reader: ByteReader, writer: ChunkWriter, pro
         await resize(image, progress.total, { signal })
         break
       case tags.write:
-      case tags.zero: {
-        const offset = await takeNumber(reader)
-        const length = await takeNumber(reader)
-        if (tag === tags.zero) await writer.writeZeroes(offset, length)
-        else await write(reader, writer, offset, length)
-        progress.at(offset + length)
+        await write(reader, writer, await takeExtent(reader, true), progress)
         break
-      }
+      case tags.zero:
+        await writeZeroes(writer, await takeExtent(reader, false), progress)
+        break
       case tags.end:
         await reader.expectEnd(() => new DiffFormatError('the diff goes on behind its end'))
         await writer.end()
-        // An abort would not tell whether it was made.
+        await image.flush({ signal })
+        progress.at(progress.total)
+        // The last thing that is done, and without the signal: an abort would not tell whether it was made.
         if (to !== undefined) await image.createSnapshot(to)
-        else await image.flush({ signal })
-        return progress.at(progress.total)
+        return
       default:
         throw new DiffFormatError(`a diff has no records of type ${JSON.stringify(tag)}`)
     }
   }
 }
 
-async function write(reader: ByteReader, writer: ChunkWriter, offset: number, length: number): Promise<void> {
+async function write(
+  reader: ByteReader,
+  writer: ChunkWriter,
+  { offset, length }: Extent,
+  progress: Progress,
+): Promise<void> {
   let at = offset
   for await (const data of reader.stream(length)) {
     await writer.write(at, data)
     at += data.length
   }
+  progress.at(at)
+}
+
+/** A bit at a time, for librbd makes a request for each object of a range, all at once. */
+async function writeZeroes(writer: ChunkWriter, extent: Extent, progress: Progress): Promise<void> {
+  for (const { offset, length } of pieces(extent, chunkBytes)) {
+    await writer.writeZeroes(offset, length)
+    progress.at(offset + length)
+  }
+}
+
+async function takeExtent(reader: ByteReader, exists: boolean): Promise<Extent> {
+  const offset = await takeNumber(reader)
+  const length = await takeNumber(reader)
+  checkNumber(BigInt(offset) + BigInt(length))
+  return { offset, length, exists }
 }
 
 async function takeNumber(reader: ByteReader): Promise<number> {
-  const number = (await reader.take(8)).readBigUInt64LE()
+  return checkNumber((await reader.take(8)).readBigUInt64LE())
+}
+
+function checkNumber(number: bigint): number {
   if (number > BigInt(Number.MAX_SAFE_INTEGER)) throw new DiffFormatError(`${number} is too large for a diff`)
   return Number(number)
 }
@@ -165,11 +184,23 @@ async function takeNumber(reader: ByteReader): Promise<number> {
 async function takeName(reader: ByteReader): Promise<string> {
   const length = (await reader.take(4)).readUInt32LE()
   if (length > maxNameBytes) throw new DiffFormatError(`the name of a snapshot has ${length} bytes`)
-  return (await reader.take(length)).toString()
+  const name = (await reader.take(length)).toString()
+  try {
+    return checkName('a snapshot that a diff names', name)
+  } catch (error) {
+    throw new DiffFormatError((error as Error).message, { cause: error })
+  }
 }
 
 async function resize(image: Image, size: number, options: CallOptions): Promise<void> {
-  if ((await image.size(options)) !== size) await image.resize(size, { ...options, allowShrink: true })
+  const current = await image.size(options)
+  if (current === size) return
+  // To resize, librbd counts the header too, and nobody can ask how long it is.
+  if (image.encrypted) {
+    const message = `with an encryption loaded, the size of ${current} bytes cannot become ${size}`
+    throw toCephError({ errno: -constants.errno.ENOTSUP, syscall: 'rbd_resize2', message }, image.resource)
+  }
+  await image.resize(size, { ...options, allowShrink: true })
 }
 
 async function checkSnapshot(image: Image, name: string, expected: boolean, options: CallOptions): Promise<void> {

@@ -4,6 +4,7 @@ import { checkBoolean, checkBytes, checkName, checkOptions } from '../check.js'
 import { native } from '../native.js'
 import { type Extent, unpackExtents } from './extents.js'
 import type { Image } from './image.js'
+import { checkStillThere } from './still-there.js'
 
 export interface DiffOptions extends CallOptions {
   /** Only what has changed since this snapshot. Default: since there was nothing. */
@@ -53,4 +54,5 @@ export async function* diff(image: Image, options: DiffOptions): AsyncGenerator<
     yield* unpackExtents(found)
     start = next
   }
+  await checkStillThere(image, callOptions)
 }

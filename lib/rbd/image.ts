@@ -231,7 +231,8 @@ export class Image extends ImageIo implements AsyncDisposable {
    *
    * What is written meanwhile may be told or not: open the image at a snapshot for a difference that holds together.
    *
-   * @throws {SnapshotNotFoundError} there is no snapshot of the name in `from`
+   * @throws {SnapshotNotFoundError} there is no snapshot of the name in `from`; or the one that the image is opened at was
+   *   removed in the meantime
    * @throws {InvalidArgumentError} the snapshot in `from` is later than the one the image is opened at
    *
    * @implements rbd_diff_iterate2
@@ -241,8 +242,9 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * The image as a stream of its bytes. Several requests are in flight; destroying the stream waits for them. Open the
-   * image at a snapshot unless nobody writes to it.
+   * The image as a stream of its bytes. Several requests are in flight; destroying the stream waits for them. A read that
+   * fails destroys it, and so does one that finds the image smaller than it was, or its snapshot removed. Open the image at
+   * a snapshot unless nobody writes to it.
    *
    * @param options.end - Inclusive, as in Node's own streams of files.
    * @param options.skipHoles - The stream gives their zeroes all the same, so that what is piped is right.
@@ -268,8 +270,12 @@ export class Image extends ImageIo implements AsyncDisposable {
    * Abort stops it. When it does not succeed, the file is removed before the call rejects. Open the image at a snapshot
    * unless nobody writes to it.
    *
-   * A qcow2 file is written by `qemu-img`, which opens the image itself: of an encrypted one it sees what is stored.
+   * A qcow2 file is written by `qemu-img`, which opens the image itself.
    *
+   * @throws {TypeError} to qcow2: an encryption is loaded, of which `qemu-img` does not know; or the size is no multiple of
+   *   512 bytes
+   * @throws {InvalidArgumentError} the image became smaller in the meantime
+   * @throws {SnapshotNotFoundError} the snapshot that it is opened at was removed in the meantime
    * @throws {Error} Node's own: EEXIST when there is such a file, ENOSPC, …; or what qemu-img said
    */
   async exportTo(path: string, options: TransferOptions = {}): Promise<void> {
@@ -277,22 +283,25 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * Fills an empty image with what a file has. Holes of the file, and zeroes in it, are left out. Progress is in bytes.
-   * Abort stops it, with some of the file in the image, as a failure does.
+   * Fills an empty image with what a file, or a stream, has. Holes of the file, and zeroes, are left out. Progress is in
+   * bytes; of a stream the total is what has come so far. Abort stops it, with some of the data in the image, as a failure
+   * does. A stream is destroyed then.
    *
+   * @param source - The path of a file; or a stream, which is raw.
    * @throws {TypeError} the image is not empty; or this is no regular file, or not one of that format; or a qcow2 file that
-   *   needs others
+   *   needs others, or has no whole sectors, or the image has an encryption loaded
    * @throws {RangeError} the image is smaller
-   * @throws {Error} Node's own: ENOENT, …; or what qemu-img said
+   * @throws {Error} Node's own: ENOENT, …; or what qemu-img said; or what the stream failed with
    */
-  async importFrom(path: string, options: TransferOptions = {}): Promise<void> {
-    await importFrom(this, path, options)
+  async importFrom(source: string | Readable, options: TransferOptions = {}): Promise<void> {
+    await importFrom(this, source, options)
   }
 
   /**
    * What has changed since a snapshot, or all there is, as a stream in the format of `rbd export-diff`, which
    * `rbd import-diff` and `importDiff()` read. Of an image that is opened at a snapshot, the diff names it as its end, and
-   * whoever applies the diff makes it. Progress is in bytes of the image.
+   * whoever applies the diff makes it; where it is removed in the meantime, the stream is destroyed. Progress is in bytes of
+   * the image.
    */
   exportDiff(options: ExportDiffOptions = {}): Readable {
     return exportDiff(this, options)
@@ -302,9 +311,10 @@ export class Image extends ImageIo implements AsyncDisposable {
    * Applies a diff of `rbd export-diff` or `exportDiff()`: writes what it has, changes the image's size to what it says,
    * and makes the snapshot that it ends at. The image should be as it was at the snapshot that the diff begins at. Progress
    * is in bytes of the image. Abort stops it, with some of the diff applied, as a failure does; the snapshot is not made
-   * then, and applying the diff again makes up for it. The source is destroyed unless it is read to its end.
+   * then, and applying the diff again makes up for it. The source is destroyed in the end, however that is.
    *
    * @throws {DiffFormatError} it is no such diff, or not a whole one
+   * @throws {NotSupportedError} it has another size than the image, and an encryption is loaded
    * @throws {SnapshotNotFoundError} the one that the diff begins at
    * @throws {SnapshotExistsError} the one that the diff ends at
    * @throws {ReadOnlyImageError}
@@ -508,7 +518,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    * All snapshots, oldest first. An image that is open for writing is opened once more for it.
    *
    * @implements rbd_snap_list rbd_snap_list_end rbd_snap_get_timestamp rbd_snap_get_namespace_type
-   *   rbd_snap_get_trash_namespace rbd_snap_is_protected rbd_open_by_id_read_only rbd_close
+   *   rbd_snap_get_trash_namespace rbd_snap_is_protected rbd_open_by_id_read_only rbd_open_read_only rbd_close
    */
   async listSnapshots(options: CallOptions = {}): Promise<SnapshotInfo[]> {
     return call(this.resource, options, token => native.snapshotList(this.handle, this.readOnly, token))

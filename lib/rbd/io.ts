@@ -48,7 +48,8 @@ export abstract class ImageIo {
    * an abort does not end that.
    *
    * @param offset - In bytes.
-   * @param target - A length in bytes, or the buffer to fill.
+   * @param length - In bytes.
+   * @param buffer - The buffer to fill.
    * @returns The new buffer, or how many bytes of the given one were filled.
    * @throws {InvalidArgumentError} the offset is at the end of the image, or beyond
    *
@@ -61,14 +62,14 @@ export abstract class ImageIo {
   }
 
   async #readNew(offset: number, length: number, options: IoOptions | undefined): Promise<Buffer> {
-    const buffer = Buffer.allocUnsafeSlow(checkInteger('target', length, 0, maxIoBytes))
+    const buffer = Buffer.allocUnsafeSlow(checkInteger('length', length, 0, maxIoBytes))
     const count = await this.#readInto(offset, buffer, options)
     return count === length ? buffer : buffer.subarray(0, count)
   }
 
   #readInto(offset: number, buffer: NodeJS.ArrayBufferView, options: IoOptions | undefined): Promise<number> {
     return this.#io(options, (flags, token) => {
-      const end = checkBytes('offset', offset) + checkData('target', buffer)
+      const end = endOf(offset, checkData('buffer', buffer))
       return native.imageRead(this.handle, end, offset, buffer, flags, token)
     })
   }
@@ -86,7 +87,7 @@ export abstract class ImageIo {
   readv(offset: number, buffers: readonly NodeJS.ArrayBufferView[], options?: CallOptions): Promise<number> {
     return call(this.resource, options, token => {
       const views = checkViews('buffers', buffers)
-      const end = checkBytes('offset', offset) + bytesOf('buffers', views)
+      const end = endOf(offset, bytesOf('buffers', views))
       return native.imageReadv(this.handle, end, offset, views, token)
     })
   }
@@ -102,7 +103,7 @@ export abstract class ImageIo {
    */
   write(offset: number, data: NodeJS.ArrayBufferView, options?: IoOptions): Promise<void> {
     return this.#io(options, (flags, token) => {
-      const end = checkBytes('offset', offset) + checkData('data', data)
+      const end = endOf(offset, checkData('data', data))
       return native.imageWrite(this.handle, end, offset, data, flags, token)
     })
   }
@@ -120,7 +121,7 @@ export abstract class ImageIo {
   writev(offset: number, data: readonly NodeJS.ArrayBufferView[], options?: CallOptions): Promise<void> {
     return call(this.resource, options, token => {
       const views = checkViews('data', data)
-      const end = checkBytes('offset', offset) + bytesOf('data', views)
+      const end = endOf(offset, bytesOf('data', views))
       return native.imageWritev(this.handle, end, offset, views, token)
     })
   }
@@ -139,7 +140,7 @@ export abstract class ImageIo {
    */
   discard(offset: number, length: number, options?: CallOptions): Promise<void> {
     return call(this.resource, options, token => {
-      const end = checkBytes('offset', offset) + checkBytes('length', length)
+      const end = endOf(offset, checkBytes('length', length))
       return native.imageDiscard(this.handle, end, offset, length, token)
     })
   }
@@ -158,7 +159,7 @@ export abstract class ImageIo {
     const start = (flags: number, token: AbortToken | undefined) => {
       const { thickProvision = false } = options ?? {}
       const zeroFlags = checkBoolean('thickProvision', thickProvision) ? thickProvisionFlag : 0
-      const end = checkBytes('offset', offset) + checkBytes('length', length)
+      const end = endOf(offset, checkBytes('length', length))
       return native.imageWriteZeroes(this.handle, end, offset, length, zeroFlags, flags, token)
     }
     return this.#io(options, start, ['fadvise', 'thickProvision'])
@@ -177,7 +178,7 @@ export abstract class ImageIo {
    */
   writeSame(offset: number, length: number, data: NodeJS.ArrayBufferView, options?: IoOptions): Promise<void> {
     return this.#io(options, (flags, token) => {
-      const end = checkBytes('offset', offset) + checkInteger('length', length, 0, maxIoBytes)
+      const end = endOf(offset, checkInteger('length', length, 0, maxIoBytes))
       const unit = checkSomeData('data', data)
       if (length % unit !== 0) throw outOfRange('length', `a multiple of ${unit}, the length of data`, length)
       return native.imageWriteSame(this.handle, end, offset, length, data, flags, token)
@@ -206,7 +207,7 @@ export abstract class ImageIo {
     const mismatch = await this.#io(options, (flags, token) => {
       const length = checkSomeData('expected', expected)
       if (checkData('data', data) !== length) throw outOfRange('data', `as long as expected, ${length} bytes`, data)
-      const end = checkBytes('offset', offset) + length
+      const end = endOf(offset, length)
       return native.imageCompareAndWrite(this.handle, end, offset, expected, data, flags, token)
     })
     if (mismatch !== null) throw new MismatchError(mismatch, this.resource)
@@ -248,6 +249,11 @@ function fadviseOf(options: IoOptions | undefined): number {
   if (!Array.isArray(names)) throw wrongType('fadvise', 'an array', names)
   const flags = Array.from(names, name => fadviseFlags[checkOneOf('a member of fadvise', name, fadviseNames)])
   return flags.reduce((all, flag) => all | flag, 0)
+}
+
+/** Where a range ends, which must be a number too. */
+function endOf(offset: number, length: number): number {
+  return checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER - length) + length
 }
 
 /** Answers its length in bytes. */

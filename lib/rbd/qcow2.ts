@@ -2,7 +2,7 @@
  * qcow2 files, by `qemu-img` and its own driver for RBD. It gets the settings of our connection in a file that nobody
  * else can read, so that no secret is on a command line.
  */
-import { spawn } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { type FileHandle, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -13,7 +13,8 @@ import type { Cluster } from '../rados/cluster.js'
 import type { Image } from './image.js'
 import type { Progress } from './progress.js'
 
-const sectorBytes = 512
+const sectorBytes = 512n
+const maxSize = BigInt(Number.MAX_SAFE_INTEGER)
 const headerBytes = 104
 const magic = 0x514649fb
 const externalDataFile = 4n
@@ -31,13 +32,25 @@ export async function qcow2Size(file: FileHandle, path: string): Promise<number>
     throw wrongValue('path', 'that of a qcow2 file with its data in itself', path)
   }
   if (header.readUInt32BE(32) !== 0) throw wrongValue('path', 'that of a qcow2 file that is not encrypted', path)
-  return Number(header.readBigUInt64BE(24))
+  const size = header.readBigUInt64BE(24)
+  if (size > maxSize || size % sectorBytes !== 0n) {
+    throw wrongValue('path', `that of a qcow2 file of whole sectors and up to ${maxSize} bytes, not ${size}`, path)
+  }
+  return Number(size)
+}
+
+/** Whether the image, of that size in bytes, is one for qemu-img, which opens it itself. */
+export function checkForQcow2(image: Image, size: number): void {
+  if (image.encrypted) {
+    const why = `qemu-img does not know of the encryption that is loaded for ${image.path}`
+    throw wrongValue('format', `raw: ${why}`, 'qcow2')
+  }
+  if (BigInt(size) % sectorBytes !== 0n) {
+    throw wrongValue('format', `raw: ${size} bytes are no whole sectors, which qcow2 has only`, 'qcow2')
+  }
 }
 
 export async function convertFromImage(image: Image, path: string, progress: Progress): Promise<void> {
-  if (progress.total % sectorBytes !== 0) {
-    throw wrongValue('format', `raw: ${progress.total} bytes are no whole sectors, which qcow2 has only`, 'qcow2')
-  }
   // Another client reads it.
   await image.flush({ signal: progress.signal })
   await withConfig(image.pool.cluster, config => {
@@ -123,18 +136,26 @@ async function qemuImg(args: string[], progress: Progress, alright: number[] = [
       stop()
     }
   })
+  const [said, status] = await Promise.all([text(child.stderr), ended(child)]).finally(() =>
+    progress.signal?.removeEventListener('abort', stop),
+  )
+  progress.throwIfAborted()
+  if (failure !== undefined) throw failure
+  if (status === null || (status !== 0 && !alright.includes(status))) {
+    throw new Error(`qemu-img ${args[0]}: ${firstLine(said) || `ended by ${child.signalCode}`}`)
+  }
+}
+
+/** Answers its exit status, or null when a signal ended it. */
+async function ended(child: ChildProcess): Promise<number | null> {
   try {
-    const [said, [status]] = await Promise.all([text(child.stderr), once(child, 'close')])
-    progress.throwIfAborted()
-    if (failure !== undefined) throw failure
-    if (status !== 0 && !alright.includes(status)) throw new Error(`qemu-img ${args[0]}: ${firstLine(said)}`)
+    const [status] = await once(child, 'close')
+    return status
   } catch (error) {
     if ((error as { code?: unknown }).code !== 'ENOENT') throw error
     throw new Error('qemu-img is missing. Install it (Debian: apt-get install qemu-utils qemu-block-extra).', {
       cause: error,
     })
-  } finally {
-    progress.signal?.removeEventListener('abort', stop)
   }
 }
 

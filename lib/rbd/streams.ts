@@ -1,9 +1,12 @@
 /** Images as streams, with a bounded number of requests in flight. */
+import { constants } from 'node:os'
 import { Readable, Writable } from 'node:stream'
 import { checkBoolean, checkBytes, checkInteger, checkMembers, wrongType } from '../check.js'
+import { AbortError, toCephError } from '../errors.js'
 import { ChunkWriter, chunkBytes, chunksInFlight } from './chunks.js'
 import { type Extent, pieces, withHoles } from './extents.js'
 import type { Image } from './image.js'
+import { checkStillThere } from './still-there.js'
 
 export interface ReadStreamOptions {
   /** Where to begin, in bytes. Default: 0. */
@@ -99,13 +102,24 @@ export async function* readAhead(
       }
     }
     while (reads.length > 0) yield (await reads.shift()) as Piece
+    await checkStillThere(image)
   } finally {
     await Promise.allSettled(reads)
   }
 }
 
 async function readPiece(image: Image, { offset, length, exists }: Extent): Promise<Piece> {
-  return { offset, length, data: exists ? await image.read(offset, length) : null }
+  if (!exists) return { offset, length, data: null }
+  const data = await image.read(offset, length)
+  checkWhole(image, data.length, length)
+  return { offset, length, data }
+}
+
+/** What comes after a read that was short would be taken for what was not read. */
+export function checkWhole(image: Image, count: number, length: number): void {
+  if (count === length) return
+  const message = 'the image became smaller while it was read'
+  throw toCephError({ errno: -constants.errno.EINVAL, syscall: 'rbd_aio_read2', message }, image.resource)
 }
 
 /** `Image.createWriteStream()`. */
@@ -114,8 +128,15 @@ export function createWriteStream(image: Image, options: WriteStreamOptions): Wr
   const { start = 0, signal } = options
   let at = checkBytes('start', start)
   checkSignal(signal)
-  const settle = (work: Promise<void>, done: (error?: Error) => void) => void work.then(() => done(), done)
-  const writer = new ChunkWriter(image, error => stream.destroy(error))
+  let work: Promise<void> = Promise.resolve()
+  // In a turn of its own, so that an exception of whoever listens is the process's, and not swallowed here.
+  const settle = (begun: Promise<void>, done: (error?: Error) => void) => {
+    work = begun.then(
+      () => process.nextTick(done),
+      (error: Error) => process.nextTick(done, error),
+    )
+  }
+  const writer = new ChunkWriter(image, { onFailure: error => stream.destroy(error) })
   const stream = new Writable({
     ...(signal && { signal }),
     write(chunk: Buffer, _encoding, done) {
@@ -129,7 +150,9 @@ export function createWriteStream(image: Image, options: WriteStreamOptions): Wr
       )
     },
     destroy(error, done) {
-      writer.settled().then(() => done(error))
+      writer.stop(error ?? new AbortError({ cause: 'the stream was destroyed' }))
+      const settled = Promise.all([work, writer.settled()])
+      settled.then(() => process.nextTick(done, error))
     },
   })
   return stream

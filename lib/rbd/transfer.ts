@@ -1,16 +1,21 @@
 /** Images to and from files: raw ones here, with their holes, and qcow2 by qemu-img. */
 import { constants } from 'node:fs'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
+import { Readable } from 'node:stream'
 import { type CallOptions, call, type ProgressOptions } from '../call.js'
-import { checkCallOptions, checkKey, checkOneOf, checkOptions, outOfRange, wrongValue } from '../check.js'
+import { checkCallOptions, checkKey, checkOneOf, checkOptions, outOfRange, wrongType, wrongValue } from '../check.js'
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
-import { chunkBytes, forEachInFlight } from './chunks.js'
+import { chunkBytes, forEachInFlight, writeNonZero } from './chunks.js'
 import { type Extent, nonZero, pieces, unpackExtents, withHoles } from './extents.js'
 import type { Image } from './image.js'
-import { type ImageLayout, imageOptionNames } from './options.js'
+import { type CreateImageOptions, type ImageLayout, imageOptionNames } from './options.js'
 import { Progress } from './progress.js'
-import { convertFromImage, convertToImage, qcow2Size } from './qcow2.js'
+import { checkForQcow2, convertFromImage, convertToImage, qcow2Size } from './qcow2.js'
+import { consume } from './source.js'
+import { checkStillThere } from './still-there.js'
+import { importStream } from './stream-import.js'
+import { checkWhole } from './streams.js'
 
 const formats = ['raw', 'qcow2'] as const
 
@@ -26,12 +31,16 @@ export interface ImportImageOptions extends TransferOptions, ImageLayout {}
 
 /** `Image.exportTo()`. */
 export async function exportTo(image: Image, path: string, options: TransferOptions): Promise<void> {
-  const { qcow2, callOptions } = checkTransfer(path, options)
+  checkKey('path', path)
+  const { qcow2, callOptions } = checkTransfer(options)
+  const progress = new Progress(await image.size(signalOf(callOptions)), callOptions)
+  if (qcow2) checkForQcow2(image, progress.total)
   const file = await open(path, 'wx')
   try {
     try {
-      if (qcow2) await convertFromImage(image, path, new Progress(await image.size(signalOf(callOptions)), callOptions))
-      else await exportRaw(image, file, callOptions)
+      if (qcow2) await convertFromImage(image, path, progress)
+      else await exportRaw(image, file, progress)
+      await checkStillThere(image, signalOf(callOptions))
     } finally {
       await file.close()
     }
@@ -41,41 +50,73 @@ export async function exportTo(image: Image, path: string, options: TransferOpti
 }
 
 /** `Image.importFrom()`. */
-export async function importFrom(image: Image, path: string, options: TransferOptions): Promise<void> {
-  const { qcow2, callOptions } = checkTransfer(path, options)
-  await using file = await openFile(path)
-  const size = await (qcow2 ? qcow2Size : rawSize)(file, path)
-  await checkEmpty(image, size, callOptions)
-  const progress = new Progress(size, callOptions)
-  if (qcow2) await convertToImage(image, path, progress)
-  else await importRaw(image, file, progress, callOptions)
+export async function importFrom(image: Image, source: string | Readable, options: TransferOptions): Promise<void> {
+  const { qcow2, callOptions } = checkTransfer(options, source)
+  if (source instanceof Readable) {
+    await consume(source, callOptions, async progress => {
+      await checkEmpty(image, progress)
+      await importStream(image, source, progress)
+    })
+    return
+  }
+  if (qcow2) checkForQcow2(image, 0)
+  await using file = await openFile(source)
+  const progress = new Progress(await (qcow2 ? qcow2Size : rawSize)(file, source), callOptions)
+  await checkEmpty(image, progress)
+  if (qcow2) await convertToImage(image, source, progress)
+  else await importRaw(image, file, progress)
   await image.flush(signalOf(callOptions))
 }
 
 /** `Pool.importImage()`. */
-export async function importImage(pool: Pool, name: string, path: string, options: ImportImageOptions): Promise<void> {
+export async function importImage(
+  pool: Pool,
+  name: string,
+  source: string | Readable,
+  options: ImportImageOptions,
+): Promise<void> {
   checkOptions(options, [...imageOptionNames, 'format'])
   const { format, signal, onProgress, ...layout } = options
   const transfer = { format, signal, onProgress }
-  const { qcow2 } = checkTransfer(path, transfer)
-  const size = await sizeOf(path, qcow2)
+  const { qcow2, callOptions } = checkTransfer(transfer, source)
+  if (source instanceof Readable) {
+    await consume(source, callOptions, progress =>
+      makeImage(pool, name, { ...layout, size: 0 }, image => importStream(image, source, progress, { grows: true })),
+    )
+    return
+  }
+  const size = await sizeOf(source, qcow2)
   new Progress(size, transfer).throwIfAborted()
-  // An abort would not tell whether the image was made.
-  await pool.createImage(name, { ...layout, size })
+  await makeImage(pool, name, { ...layout, size }, image => image.importFrom(source, transfer))
+}
+
+/** Without the signal, for an abort would not tell whether the image was made. */
+async function makeImage(
+  pool: Pool,
+  name: string,
+  options: CreateImageOptions,
+  fill: (image: Image) => Promise<void>,
+): Promise<void> {
+  await pool.createImage(name, options)
   try {
     await using image = await pool.openImage(name)
-    await image.importFrom(path, transfer)
+    await fill(image)
   } catch (error) {
     throw await undone(error, () => pool.removeImage(name))
   }
 }
 
-function checkTransfer(path: string, options: TransferOptions) {
-  checkKey('path', path)
+function checkTransfer(options: TransferOptions, source: unknown = '') {
+  const isStream = source instanceof Readable
+  if (!isStream && typeof source !== 'string') {
+    throw wrongType('source', 'a path, or a Readable of node:stream', source)
+  }
   checkOptions(options, ['format'])
   const { format = 'raw', ...callOptions } = options
   checkCallOptions(callOptions)
-  return { qcow2: checkOneOf('format', format, formats) === 'qcow2', callOptions }
+  const qcow2 = checkOneOf('format', format, formats) === 'qcow2'
+  if (isStream && qcow2) throw wrongValue('format', 'raw, where the source is a stream', format)
+  return { qcow2, callOptions }
 }
 
 const signalOf = ({ signal }: CallOptions): CallOptions => ({ signal })
@@ -90,27 +131,25 @@ async function undone(error: unknown, undo: () => Promise<unknown>): Promise<unk
   }
 }
 
-async function exportRaw(image: Image, file: FileHandle, options: ProgressOptions): Promise<void> {
-  const { signal } = options
-  const size = await image.size({ signal })
-  const progress = new Progress(size, options)
+async function exportRaw(image: Image, file: FileHandle, progress: Progress): Promise<void> {
+  const { signal, total: size } = progress
   await file.truncate(size)
   const data = image.diff({ wholeObject: true, includeParent: true, length: size, signal })
   await forEachInFlight(dataPieces(withHoles(data, 0, size), progress), async ({ offset, length }, buffer) => {
-    const chunk = buffer.subarray(0, await image.read(offset, buffer.subarray(0, length), { signal, fadvise }))
+    const chunk = buffer.subarray(0, length)
+    checkWhole(image, await image.read(offset, chunk, { signal, fadvise }), length)
     for (const [start, end] of nonZero(chunk)) await writeToFile(file, chunk.subarray(start, end), offset + start)
     progress.add(length)
   })
 }
 
-async function importRaw(image: Image, file: FileHandle, progress: Progress, { signal }: CallOptions): Promise<void> {
+async function importRaw(image: Image, file: FileHandle, progress: Progress): Promise<void> {
+  const { signal } = progress
   const data = withHoles(fileData(image, file), 0, progress.total)
   await forEachInFlight(dataPieces(data, progress), async ({ offset, length }, buffer) => {
     const chunk = buffer.subarray(0, length)
     await readFromFile(file, chunk, offset)
-    for (const [start, end] of nonZero(chunk)) {
-      await image.write(offset + start, chunk.subarray(start, end), { signal, fadvise })
-    }
+    await writeNonZero(image, offset, chunk, { signal, fadvise })
     progress.add(length)
   })
   if ((await rawSize(file)) < progress.total) throw becameShorter()
@@ -142,6 +181,7 @@ async function* fileData(image: Image, file: FileHandle): AsyncGenerator<Extent,
 }
 
 async function openFile(path: string): Promise<FileHandle> {
+  checkKey('path', path)
   // A pipe that nobody writes to would have one of libuv's four threads wait for ever.
   const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
   if ((await file.stat()).isFile()) return file
@@ -158,8 +198,8 @@ async function sizeOf(path: string, qcow2: boolean): Promise<number> {
   return await (qcow2 ? qcow2Size : rawSize)(file, path)
 }
 
-/** Holes and zeroes are left out, so there must be nothing where they are. */
-async function checkEmpty(image: Image, size: number, { signal }: CallOptions): Promise<void> {
+/** Holes and zeroes are left out, so there must be nothing where they are; and room for what is known to come. */
+async function checkEmpty(image: Image, { total: size, signal }: Progress): Promise<void> {
   const room = await image.size({ signal })
   if (size > room) throw outOfRange('path', `that of at most ${room} bytes, the size of ${image.path}`, size)
   for await (const _ of image.diff({ wholeObject: true, includeParent: true, signal })) {

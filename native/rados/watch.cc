@@ -111,11 +111,7 @@ int Notify(RadosCompletion completion, IoCtx& ioctx, const char* object, const B
 }  // namespace
 
 template <>
-struct Parameter<NotifyReply*> {
-    using Stored = std::unique_ptr<NotifyReply>;
-    static Stored Take(Arguments&) { return std::make_unique<NotifyReply>(); }
-    static NotifyReply* Pass(const Stored& stored) { return stored.get(); }
-};
+struct Parameter<NotifyReply*> : OutParameter<NotifyReply> {};
 
 void InitWatch(Exports& exports) {
     exports.Blocking<StartWatch>("watchStart");

@@ -6,11 +6,14 @@
 namespace cephkit {
 namespace {
 
-// The image that an opening call fills in.
+// An image on its way, which becomes a child of the pool.
 class Opening {
 public:
-    explicit Opening(std::shared_ptr<IoCtx> ioctx) : ioctx_(std::move(ioctx)) {}
-    rbd_image_t* image() { return &image_; }
+    // For librbd to fill in.
+    rbd_image_t* In(IoCtx& ioctx) {
+        ioctx_ = std::static_pointer_cast<IoCtx>(ioctx.shared_from_this());
+        return &image_;
+    }
     Value ToValue(const AioResult& result) {
         result.Check();
         return std::shared_ptr<Handle>(std::make_shared<Image>(ioctx_, image_));
@@ -23,15 +26,8 @@ private:
 
 }  // namespace
 
-// Takes no argument of its own: the image becomes a child of the pool, which is the first.
 template <>
-struct Parameter<Opening*> {
-    using Stored = std::unique_ptr<Opening>;
-    static Stored Take(Arguments& arguments) {
-        return std::make_unique<Opening>(std::dynamic_pointer_cast<IoCtx>(Handle::FromJs(arguments.First())));
-    }
-    static Opening* Pass(const Stored& stored) { return stored.get(); }
-};
+struct Parameter<Opening*> : OutParameter<Opening> {};
 
 void Image::StartDestroy(Closing* closing) {
     const auto on_complete = [](rbd_completion_t completion, void* argument) {
@@ -55,13 +51,13 @@ namespace {
 int Open(RbdCompletion completion, IoCtx& ioctx, Opening* opening, const char* name,
          const NullableString& snapshot, bool read_only) {
     const auto open = read_only ? rbd_aio_open_read_only : rbd_aio_open;
-    return open(ioctx, name, opening->image(), snapshot, completion);
+    return open(ioctx, name, opening->In(ioctx), snapshot, completion);
 }
 
 int OpenById(RbdCompletion completion, IoCtx& ioctx, Opening* opening, const char* id,
              const NullableString& snapshot, bool read_only) {
     const auto open = read_only ? rbd_aio_open_by_id_read_only : rbd_aio_open_by_id;
-    return open(ioctx, id, opening->image(), snapshot, completion);
+    return open(ioctx, id, opening->In(ioctx), snapshot, completion);
 }
 
 template <typename T, typename Call>

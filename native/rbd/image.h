@@ -1,12 +1,11 @@
 // An open RBD image.
 //
 // Owns:    one rbd_image_t. Keeps its pool, and through it the cluster, open.
-// Closes:  on close(), when JavaScript drops it, when its pool or cluster closes or the environment ends,
-// whichever
-//          comes first; always after the last operation in flight.
+// Closes:  on close(), when JavaScript drops it, when its pool or cluster closes or the environment ends;
+// always
+//          after the last operation in flight.
 // Threads: librbd takes calls from any. What blocks runs on workers; I/O starts on the JS thread and ends on
-// one of
-//          librbd's, never two callbacks of one image at once.
+//          one of librbd's, never two callbacks of one image at once.
 #pragma once
 #include "rados/ioctx.h"
 #include "rbd/known_size.h"

@@ -8,7 +8,6 @@ namespace cephkit {
 namespace {
 
 // Several buffers as one stretch of the image.
-template <typename Pinned>
 class PinnedVector {
 public:
     static PinnedVector Take(Arguments& arguments) {
@@ -18,7 +17,7 @@ public:
         PinnedVector vector;
         vector.pinned_.reserve(array.Length());
         for (uint32_t i = 0; i < array.Length(); i++)
-            vector.Add(Pinned::Of(arguments, array.Get(i)));
+            vector.Add({arguments, array.Get(i)});
         // librbd wants one at least.
         if (vector.extents_.empty()) vector.extents_.push_back({&nothing_, 0});
         return vector;
@@ -28,7 +27,7 @@ public:
     int size() const { return static_cast<int>(extents_.size()); }
 
 private:
-    void Add(Pinned pinned) {
+    void Add(PinnedBuffer pinned) {
         if (pinned.size() == 0) return;
         extents_.push_back({pinned.data(), pinned.size()});
         pinned_.push_back(std::move(pinned));
@@ -36,7 +35,7 @@ private:
 
     static inline char nothing_ = '\0';
 
-    std::vector<Pinned> pinned_;
+    std::vector<PinnedBuffer> pinned_;
     // librbd keeps the pointer to these until a read is complete.
     std::vector<iovec> extents_;
 };
@@ -97,9 +96,9 @@ private:
 
 }  // namespace
 
-template <typename Pinned>
-struct Parameter<const PinnedVector<Pinned>&> : PlainParameter<PinnedVector<Pinned>> {
-    static PinnedVector<Pinned> Take(Arguments& arguments) { return PinnedVector<Pinned>::Take(arguments); }
+template <>
+struct Parameter<const PinnedVector&> : PlainParameter<PinnedVector> {
+    static PinnedVector Take(Arguments& arguments) { return PinnedVector::Take(arguments); }
 };
 
 // Two arguments: the image, and the end of the range.
@@ -112,13 +111,8 @@ struct Parameter<const Ranged&, std::enable_if_t<std::is_base_of_v<ImageUpTo, Ra
     }
 };
 
-// Takes no argument of its own.
 template <>
-struct Parameter<Mismatch*> {
-    using Stored = std::unique_ptr<Mismatch>;
-    static Stored Take(Arguments&) { return std::make_unique<Mismatch>(); }
-    static Mismatch* Pass(const Stored& stored) { return stored.get(); }
-};
+struct Parameter<Mismatch*> : OutParameter<Mismatch> {};
 
 namespace {
 
@@ -131,18 +125,16 @@ int Read(RbdCompletion completion, const ImageUpTo& image, uint64_t offset, cons
     return rbd_aio_read2(*image, offset, buffer.size(), buffer.data(), completion, flags);
 }
 
-int Readv(RbdCompletion completion, const ImageUpTo& image, uint64_t offset,
-          const PinnedVector<PinnedBuffer>& buffers) {
+int Readv(RbdCompletion completion, const ImageUpTo& image, uint64_t offset, const PinnedVector& buffers) {
     return rbd_aio_readv(*image, buffers.data(), buffers.size(), offset, completion);
 }
 
-int Write(RbdCompletion completion, const ImageWithin& image, uint64_t offset, const PinnedData& data,
+int Write(RbdCompletion completion, const ImageWithin& image, uint64_t offset, const PinnedBuffer& data,
           int flags) {
     return rbd_aio_write2(*image, offset, data.size(), data.data(), completion, flags);
 }
 
-int Writev(RbdCompletion completion, const ImageWithin& image, uint64_t offset,
-           const PinnedVector<PinnedData>& data) {
+int Writev(RbdCompletion completion, const ImageWithin& image, uint64_t offset, const PinnedVector& data) {
     return rbd_aio_writev(*image, data.data(), data.size(), offset, completion);
 }
 
@@ -156,12 +148,12 @@ int WriteZeroes(RbdCompletion completion, const ImageWithin& image, uint64_t off
 }
 
 int WriteSame(RbdCompletion completion, const ImageWithin& image, uint64_t offset, uint64_t length,
-              const PinnedData& data, int flags) {
+              const PinnedBuffer& data, int flags) {
     return rbd_aio_writesame(*image, offset, length, data.data(), data.size(), completion, flags);
 }
 
 int CompareAndWrite(RbdCompletion completion, const ImageWithin& image, uint64_t offset,
-                    const PinnedData& expected, const PinnedData& data, Mismatch* mismatch, int flags) {
+                    const PinnedBuffer& expected, const PinnedBuffer& data, Mismatch* mismatch, int flags) {
     if (expected.size() != data.size()) return -EINVAL;
     return static_cast<int>(rbd_aio_compare_and_write(*image, offset, data.size(), expected.data(),
                                                       data.data(), completion, mismatch->Of(*image, offset),

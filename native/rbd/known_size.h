@@ -22,18 +22,18 @@ public:
 
     // [worker]
     uint64_t Learn() {
-        Watch();
-        const uint64_t changes = changes_;
+        const uint64_t changes = ChangesSoFar();
         uint64_t bytes = 0;
         Check("rbd_get_size", rbd_get_size(image_, &bytes));
-        bytes_ = bytes;
+        std::lock_guard<std::mutex> lock(mutex_);
         // Changed in between: which of the two sizes this is, nobody can say.
-        if (changes_ != changes) bytes_ = 0;
+        if (changes_ == changes) bytes_ = bytes;
         return bytes;
     }
 
     // [any thread]
     void Forget() {
+        std::lock_guard<std::mutex> lock(mutex_);
         changes_++;
         bytes_ = 0;
     }
@@ -45,18 +45,22 @@ public:
     }
 
 private:
-    void Watch() {
+    uint64_t ChangesSoFar() {
         std::lock_guard<std::mutex> lock(mutex_);
-        if (watched_) return;
-        const auto on_change = [](void* size) { static_cast<KnownSize*>(size)->Forget(); };
-        Check("rbd_update_watch", rbd_update_watch(image_, &watch_, on_change, this));
-        watched_ = true;
+        if (!watched_) {
+            const auto on_change = [](void* size) { static_cast<KnownSize*>(size)->Forget(); };
+            Check("rbd_update_watch", rbd_update_watch(image_, &watch_, on_change, this));
+            watched_ = true;
+        }
+        return changes_;
     }
 
     rbd_image_t image_;
+    // 0 is unknown, too.
     std::atomic<uint64_t> bytes_{0};
-    std::atomic<uint64_t> changes_{0};
+    // librbd holds no lock of its own when it calls back, so this may be held when it is called.
     std::mutex mutex_;
+    uint64_t changes_ = 0;
     uint64_t watch_ = 0;
     bool watched_ = false;
 };

@@ -1,6 +1,6 @@
 #include "rbd/snapshot.h"
 
-#include "runtime/list.h"
+#include "rbd/config.h"
 
 namespace cephkit {
 namespace {
@@ -63,15 +63,30 @@ Array ListOf(rbd_image_t image) {
     return result;
 }
 
+// The image, opened once more.
+rbd_image_t OpenReadOnly(Image& image) {
+    rbd_image_t view;
+    uint8_t old_format = 0;
+    Check("rbd_get_old_format", rbd_get_old_format(image, &old_format));
+    if (old_format) {  // has no id
+        const auto name = GetMetadata(
+            "rbd_get_name", [&](char* out, size_t* size) { return rbd_get_name(image, out, size); });
+        Check("rbd_open_read_only", rbd_open_read_only(image.ioctx(), name.c_str(), &view, nullptr));
+    } else {
+        const auto id =
+            String("rbd_get_id", 64, [&](char* out, size_t size) { return rbd_get_id(image, out, size); });
+        Check("rbd_open_by_id_read_only",
+              rbd_open_by_id_read_only(image.ioctx(), id.c_str(), &view, nullptr));
+    }
+    return view;
+}
+
 // An image that is open for writing hears of changes, and rbd_snap_get_timestamp() aborts the process when a
 // snapshot has gone since rbd_snap_list() (tracker.ceph.com/issues/47287). So it is asked of a view that
 // hears nothing.
 Array ListSnapshots(Image& image, bool read_only) {
     if (read_only) return ListOf(image);
-    const auto id =
-        String("rbd_get_id", 64, [&](char* out, size_t size) { return rbd_get_id(image, out, size); });
-    rbd_image_t view;
-    Check("rbd_open_by_id_read_only", rbd_open_by_id_read_only(image.ioctx(), id.c_str(), &view, nullptr));
+    const rbd_image_t view = OpenReadOnly(image);
     const Cleanup close([&] { rbd_close(view); });
     return ListOf(view);
 }

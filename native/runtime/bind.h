@@ -1,6 +1,6 @@
 // Makes JavaScript functions of C++ ones.
 //
-// A binding is a function whose parameters say what it takes; Parameter<T> does the rest. Four kinds:
+// A binding is a function whose parameters say what it takes; Parameter<T> does the rest. The kinds:
 //
 //   exports.Blocking<Resize>(...)   runs on a worker, and answers a promise
 //   exports.Aio<Write>(...)         starts an asynchronous call of Ceph's, and answers a promise
@@ -42,13 +42,19 @@ void CheckOpen(Napi::Env env, const T& stored) {
     }
 }
 
-// Arguments and abort token of a call, kept until it has settled.
+// Arguments and abort token of a call, kept until it has settled. What it answers is for the kind of call to
+// say.
 template <typename... Parameters>
-class Bound : public Operation {
+class Bound : public Operation, public Job {
 public:
     // Braces, because they evaluate from left to right.
     explicit Bound(Arguments& arguments)
         : Bound(arguments, Opened(arguments, {Parameter<Parameters>::Take(arguments)...})) {}
+
+    void Cancel() override {
+        failure_ = Aborted();
+        Discard();
+    }
 
 protected:
     Bound(Arguments& arguments, StoredTuple<Parameters...>&& stored)
@@ -56,7 +62,22 @@ protected:
         std::apply([this](auto&... each) { (HoldHandle(*this, each), ...); }, stored_);
     }
 
-    bool aborted() const { return token_ != nullptr && token_->aborted; }
+    // For a worker to run, unless there can be none.
+    void Submit() {
+        try {
+            environment().workers().Submit(this);
+        } catch (const std::system_error& error) {
+            failure_ = Failure{"pthread_create", error.code().value(), ""};
+            Finish();
+        }
+    }
+
+    // Does what there is to do, unless nobody waits for it any more.
+    template <typename Function>
+    void Attempt(Function&& function) {
+        failure_ = token_ != nullptr && token_->aborted ? Aborted() : Caught(function);
+    }
+    bool failed() const { return failure_.has_value(); }
 
     template <typename Function>
     auto Apply(Function&& function) {
@@ -64,9 +85,21 @@ protected:
                           stored_);
     }
 
+    // What the call answers, where nothing has failed before. Throws Failure.
+    virtual Value Answer() = 0;
+
     StoredTuple<Parameters...> stored_;
 
 private:
+    static Failure Aborted() { return {"abort", ECANCELED, ""}; }
+
+    Outcome TakeOutcome() override {
+        Value value;
+        if (!failure_) failure_ = Caught([&] { value = Answer(); });
+        if (failure_) return *std::move(failure_);
+        return value;
+    }
+
     // After all are taken, because a getter among them may have closed what came before.
     static StoredTuple<Parameters...> Opened(Arguments& arguments, StoredTuple<Parameters...>&& stored) {
         std::apply([&](auto&... each) { (CheckOpen(arguments.env(), each), ...); }, stored);
@@ -74,13 +107,14 @@ private:
     }
 
     std::shared_ptr<AbortToken> token_;
+    std::optional<Failure> failure_;
 };
 
 template <auto function>
 class BlockingCall;
 
 template <typename Result, typename... Parameters, Result (*function)(Parameters...)>
-class BlockingCall<function> final : public Bound<Parameters...>, public Job {
+class BlockingCall<function> final : public Bound<Parameters...> {
 public:
     using Bound<Parameters...>::Bound;
 
@@ -88,45 +122,25 @@ public:
         Arguments arguments(info);
         auto* operation = new BlockingCall(arguments);
         const auto promise = operation->promise();
-        try {
-            operation->environment().workers().Submit(operation);
-        } catch (const std::system_error& error) {
-            operation->outcome_ = Failure{"pthread_create", error.code().value(), ""};
-            operation->Finish();
-        }
+        operation->Submit();
         return promise;
     }
 
     void Run() override {
-        if (this->aborted()) {
-            outcome_ = Failure{"abort", ECANCELED, ""};
-        } else {
-            try {
-                if constexpr (std::is_void_v<Result>) {
-                    this->Apply(function);
-                } else {
-                    outcome_ = Value(this->Apply(function));
-                }
-            } catch (Failure& failure) {
-                outcome_ = std::move(failure);
-            } catch (const std::bad_alloc&) {
-                outcome_ = Failure{"malloc", ENOMEM, ""};
-            } catch (const std::exception& error) {
-                outcome_ = Failure{"librados", ENOTRECOVERABLE, error.what()};
+        this->Attempt([this] {
+            if constexpr (std::is_void_v<Result>) {
+                this->Apply(function);
+            } else {
+                value_ = Value(this->Apply(function));
             }
-        }
+        });
         this->Finish();
     }
 
-    void Cancel() override {
-        outcome_ = Failure{"abort", ECANCELED, ""};
-        this->Discard();
-    }
-
 private:
-    typename Operation::Outcome TakeOutcome() override { return std::move(outcome_); }
+    Value Answer() override { return std::move(value_); }
 
-    typename Operation::Outcome outcome_;
+    Value value_;
 };
 
 // What an asynchronous call left in its completion.
@@ -184,7 +198,7 @@ template <auto start, bool counts>
 class AioCall;
 
 template <typename Completion, typename... Parameters, int (*start)(Completion, Parameters...), bool counts>
-class AioCall<start, counts> final : public Bound<Parameters...>, public Job {
+class AioCall<start, counts> final : public Bound<Parameters...> {
 public:
     using Bound<Parameters...>::Bound;
 
@@ -207,18 +221,9 @@ public:
     }
 
     void Run() override {
-        try {
-            std::apply([&](auto&... each) { (Prepare(each), ...); }, this->stored_);
-        } catch (Failure& failure) {
-            failure_ = std::move(failure);
-            return EndParts(2);
-        }
+        this->Attempt([this] { std::apply([&](auto&... each) { (Prepare(each), ...); }, this->stored_); });
+        if (this->failed()) return this->Finish();
         Start();
-    }
-
-    void Cancel() override {
-        result_ = {"abort", -ECANCELED};
-        this->Discard();
     }
 
 private:
@@ -227,15 +232,6 @@ private:
         auto* operation = new AioCall(arguments);
         operation->result_.syscall = static_cast<const char*>(info.Data());
         return operation;
-    }
-
-    void Submit() {
-        try {
-            this->environment().workers().Submit(this);
-        } catch (const std::system_error& error) {
-            result_ = {"pthread_create", -error.code().value()};
-            EndParts(2);
-        }
     }
 
     bool Ready() {
@@ -281,16 +277,7 @@ private:
         self->EndParts(1);
     }
 
-    typename Operation::Outcome TakeOutcome() override {
-        if (failure_) return *std::move(failure_);
-        try {
-            return ToValue();
-        } catch (Failure& failure) {
-            return std::move(failure);
-        }
-    }
-
-    Value ToValue() {
+    Value Answer() override {
         std::optional<Value> value;
         std::apply([&](auto&... each) { (Decide(each, value), ...); }, this->stored_);
         if (value) return *std::move(value);
@@ -305,7 +292,6 @@ private:
 
     std::atomic<int> parts_{2};
     AioResult result_;
-    std::optional<Failure> failure_;  // of what came before the start
 };
 
 template <auto function>

@@ -1,8 +1,11 @@
-// All state of one JavaScript environment (the main thread's, or a worker thread's). There are no globals.
+// All state of one JavaScript environment (the main thread's, or a worker thread's). There is one global:
+// that the process exits, which worker threads hear of from nobody else.
 #pragma once
 #include <napi.h>
 
+#include <atomic>
 #include <memory>
+#include <optional>
 #include <set>
 
 #include "runtime/inbox.h"
@@ -22,6 +25,7 @@ public:
 
     Inbox& inbox() { return inbox_; }
     Workers& workers() { return *workers_; }
+    // [any thread]
     bool ending() const { return ending_; }
 
     // Every open handle without a parent, that is, every cluster.
@@ -36,26 +40,28 @@ public:
     void OperationStarted();
     void OperationEnded();
 
-    // Buffers of JavaScript that librbd may write to at any moment. They go with a worker thread, so its end
-    // waits for them without a limit; the connection's time-outs end that.
+    // Buffers of JavaScript that librbd may read or write at any moment. They go with a worker thread, so its
+    // end waits for them without a limit; the connection's time-outs end that, or the end of the process.
     void BufferPinned() { pinned_buffers_++; }
     void BufferUnpinned() { pinned_buffers_--; }
 
     // Closes what is open and waits for what is running; no promise settles any more. Called when JavaScript
-    // says that the process exits, for then Node runs no cleanup hooks, and by the cleanup hook at the end of
-    // a worker thread.
+    // says that the process exits, with that status, for then Node runs no cleanup hooks, and by the cleanup
+    // hook at the end of a worker thread.
     //
     // A cluster that hangs is waited for a while only, and what still runs then is abandoned: in a process
     // that exits, which then skips its destructors, for they would take librados apart under its threads.
-    void End(bool process_exits);
+    void End(std::optional<int> exit_status);
 
 private:
+    void WaitForOperations(bool process_exits);
+
     Inbox inbox_;
     std::shared_ptr<Workers> workers_;
     std::set<std::shared_ptr<Handle>> roots_;
     size_t operations_ = 0;
     size_t pinned_buffers_ = 0;
-    bool ending_ = false;
+    std::atomic<bool> ending_{false};
 };
 
 }  // namespace cephkit

@@ -95,12 +95,7 @@ void Handle::Closing::Ended(std::optional<Failure> failure) {
 }
 
 void Handle::Closing::Run() {
-    try {
-        handle_->Destroy();
-        Ended(std::nullopt);
-    } catch (const Failure& failure) {
-        Ended(failure);
-    }
+    Ended(Caught([this] { handle_->Destroy(); }));
 }
 
 // What is open must be closed, so this goes back to the end of the line.

@@ -29,7 +29,6 @@ public:
     }
 
     Napi::Env env() const { return info_.Env(); }
-    Napi::Value First() const { return info_[0]; }
     Napi::Value Next() { return info_[next_++]; }
     // The argument that Next() gave last, for messages: counted from 1.
     std::string position() const { return "argument " + std::to_string(next_); }
@@ -191,57 +190,40 @@ struct View {
     }
 };
 
-// For librbd to read in place. Referenced until the operation has settled.
-class PinnedData {
+// For librbd to read or write in place. Referenced until the operation has settled.
+class PinnedBuffer {
 public:
-    // An empty buffer may have no memory, and librbd takes NULL for a bug.
-    explicit PinnedData(const View& view)
-        : view_(Napi::Persistent(view.object)),
-          data_(view.data == nullptr ? &nothing_ : view.data),
-          size_(view.size) {}
+    PinnedBuffer(const Arguments& arguments, Napi::Value value)
+        : PinnedBuffer(arguments.env(), View::Of(arguments, value)) {}
+    PinnedBuffer(PinnedBuffer&& other) = default;
+    ~PinnedBuffer() {
+        if (environment_ != nullptr) environment_->BufferUnpinned();
+    }
 
     char* data() const { return data_; }
     size_t size() const { return size_; }
 
-    static PinnedData Of(const Arguments& arguments, Napi::Value value) {
-        return PinnedData(View::Of(arguments, value));
+private:
+    // An empty buffer may have no memory, and librbd takes NULL for a bug.
+    PinnedBuffer(Napi::Env env, const View& view)
+        : environment_(Environment::Of(env)),
+          view_(Napi::Persistent(view.object)),
+          data_(view.data == nullptr ? &nothing_ : view.data),
+          size_(view.size) {
+        environment_->BufferPinned();
     }
 
-private:
     static inline char nothing_ = '\0';
 
+    std::shared_ptr<Environment> environment_;  // none once moved from
     Napi::ObjectReference view_;
     char* data_;
     size_t size_;
 };
 
 template <>
-struct Parameter<const PinnedData&> : PlainParameter<PinnedData> {
-    static PinnedData Take(Arguments& arguments) { return PinnedData::Of(arguments, arguments.Next()); }
-};
-
-// The same, for librbd to write to.
-class PinnedBuffer : public PinnedData {
-public:
-    PinnedBuffer(Napi::Env env, PinnedData&& data)
-        : PinnedData(std::move(data)), environment_(Environment::Of(env)) {
-        environment_->BufferPinned();
-    }
-    PinnedBuffer(PinnedBuffer&& other) = default;
-    static PinnedBuffer Of(const Arguments& arguments, Napi::Value value) {
-        return {arguments.env(), PinnedData::Of(arguments, value)};
-    }
-    ~PinnedBuffer() {
-        if (environment_ != nullptr) environment_->BufferUnpinned();
-    }
-
-private:
-    std::shared_ptr<Environment> environment_;  // none once moved from
-};
-
-template <>
 struct Parameter<const PinnedBuffer&> : PlainParameter<PinnedBuffer> {
-    static PinnedBuffer Take(Arguments& arguments) { return PinnedBuffer::Of(arguments, arguments.Next()); }
+    static PinnedBuffer Take(Arguments& arguments) { return {arguments, arguments.Next()}; }
 };
 
 // The bytes of a view, copied: for arguments that are small, or that Ceph copies anyway. librados counts them
@@ -271,6 +253,14 @@ struct Parameter<T&, std::enable_if_t<std::is_base_of_v<Handle, T>>> {
     static T& Pass(const Stored& stored) { return *stored; }
 };
 
+// No argument, but a place for what a call brings.
+template <typename T>
+struct OutParameter {
+    using Stored = std::unique_ptr<T>;
+    static Stored Take(Arguments&) { return std::make_unique<T>(); }
+    static T* Pass(const Stored& stored) { return stored.get(); }
+};
+
 // Reports from inside a long call, and the way to stop it. JavaScript sees the newest report, not each.
 class Progress : public Delivery {
 public:
@@ -279,7 +269,8 @@ public:
         if (callback.IsFunction()) callback_ = Napi::Persistent(callback.As<Napi::Function>());
     }
 
-    // [any thread] A librbd_progress_fn_t. Where librbd looks at the result, an abort stops the call.
+    // [any thread] A librbd_progress_fn_t. Where librbd looks at the result, an abort stops the call, and so
+    // does the end of the environment.
     static int Update(uint64_t done, uint64_t total, void* progress) {
         return static_cast<Progress*>(progress)->Update(done, total);
     }
@@ -295,7 +286,8 @@ private:
         done_ = done;
         total_ = total;
         if (!callback_.IsEmpty() && !posted_.exchange(true)) environment_->inbox().Post(this);
-        return token_ != nullptr && token_->aborted ? -ECANCELED : 0;
+        const bool aborted = token_ != nullptr && token_->aborted;
+        return aborted || environment_->ending() ? -ECANCELED : 0;
     }
 
     std::shared_ptr<Environment> environment_;

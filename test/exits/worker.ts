@@ -2,8 +2,8 @@
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
-import { MiB } from '../../lib/index.js'
-import { testPool } from '../support/cluster.js'
+import { GiB, MiB } from '../../lib/index.js'
+import { rbdJson, testPool } from '../support/cluster.js'
 import { type Stage, stages } from '../support/life.js'
 
 const life = fileURLToPath(new URL('../support/life.js', import.meta.url))
@@ -37,6 +37,16 @@ t.test('a worker thread is terminated while its listener runs', async t => {
   await pool.createImage('disk', { size: MiB })
   const worker = await livingThread('listener running')
   await t.resolves(worker.terminate())
+})
+
+t.test('a worker thread is terminated in the middle of a long call, which stops', async t => {
+  const pool = await testPool(t)
+  process.env.LIFE_NAMESPACE = pool.namespace
+  // Without a map of its objects, of which it has none, librbd goes over all four million.
+  await pool.createImage('disk', { size: 16 * GiB, objectSize: 4096, features: ['layering'] })
+  const worker = await livingThread('progress being reported')
+  await worker.terminate()
+  t.same((await rbdJson('status', `${pool.path}/disk`)).watchers, [], 'and the image is closed')
 })
 
 t.test('two worker threads have a cluster each, and the main thread another', async t => {

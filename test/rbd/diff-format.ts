@@ -168,6 +168,7 @@ t.test('what is no diff, or not a whole one, is refused', async t => {
   await image.createSnapshot('there')
   const take = (content: Buffer) => () => image.importDiff(Readable.from([content]))
   const wrong = { name: 'DiffFormatError', code: 'ERR_DIFF_FORMAT' }
+  const most = Number.MAX_SAFE_INTEGER
   await fails(t, {
     'another file': [take(Buffer.from('rbd diff v2\ne')), { ...wrong, message: /begins with "rbd diff v1\\n"/ }],
     nothing: [take(Buffer.alloc(0)), { ...wrong, message: /ends in the middle/ }],
@@ -176,7 +177,11 @@ t.test('what is no diff, or not a whole one, is refused', async t => {
     'data behind the end': [take(diff('e', 'e')), { ...wrong, message: /behind its end/ }],
     'another record': [take(diff('x')), { ...wrong, message: /type "x"/ }],
     'a number that is too large': [take(diff('s', Buffer.alloc(8, 0xff))), { ...wrong, message: /too large/ }],
+    'data at no possible place': [take(diff('w', le64(most, most), 'x')), { ...wrong, message: /too large/ }],
+    'zeroes at no possible place': [take(diff('z', le64(most, most), 'e')), { ...wrong, message: /too large/ }],
     'a name that is too long': [take(diff('f', Buffer.alloc(4, 0xff))), { ...wrong, message: /4294967295 bytes/ }],
+    'a name that cannot be one': [take(diff(named('t', 'a/b'), 'e')), { ...wrong, message: /a name without \/ and @/ }],
+    'no name': [take(diff(named('f', ''), 'e')), { ...wrong, message: /not empty/ }],
     'no snapshot to begin at': [
       take(diff(named('f', 'missing'), 'e')),
       { name: 'SnapshotNotFoundError', code: 'ENOENT', resource: `${image.path}@missing` },
@@ -210,7 +215,9 @@ t.test('a diff that stops', async t => {
     setTimeout(() => controller.abort(reason), 50)
     await t.rejects(importing, { name: 'AbortError', code: 'ABORT_ERR', cause: reason })
     t.ok(silent.destroyed)
-    await t.rejects(copy.importDiff(image.exportDiff(), { signal }), { name: 'AbortError', cause: reason }, 'before')
+    const unread = image.exportDiff()
+    await t.rejects(copy.importDiff(unread, { signal }), { name: 'AbortError', cause: reason }, 'before')
+    t.ok(unread.destroyed)
     await t.rejects(buffer(image.exportDiff({ signal })), { name: 'AbortError', cause: reason })
   })
 
@@ -220,6 +227,37 @@ t.test('a diff that stops', async t => {
     failing.write(diff('s', le64(MiB)))
     setTimeout(() => failing.destroy(failure), 50)
     t.equal(await copy.importDiff(failing).catch(error => error), failure)
+  })
+
+  await t.test('in the middle of endless zeroes is aborted', async t => {
+    await pool.createImage('endless', { size: 0, features: ['layering'] })
+    await using endless = await pool.openImage('endless')
+    const size = 2 ** 50
+    const later = new AbortController()
+    const reports: number[] = []
+    const onProgress = (done: number) => {
+      reports.push(done)
+      if (reports.length === 100) later.abort(reason)
+    }
+    const zeroes = Readable.from([diff('s', le64(size), 'z', le64(0, size), 'e')])
+    const importing = endless.importDiff(zeroes, { signal: later.signal, onProgress })
+    await t.rejects(importing, { name: 'AbortError', cause: reason })
+    t.ok((reports.at(-1) ?? 0) < size / 1000, 'bit by bit')
+  })
+
+  await t.test('too late has made its snapshot, and says nothing of an abort', async t => {
+    const late = new AbortController()
+    await using other = await pool.openImage('copy')
+    const original = other.createSnapshot.bind(other)
+    Object.assign(other, {
+      async createSnapshot(name: string) {
+        late.abort(reason)
+        return original(name)
+      },
+    })
+    await other.importDiff(Readable.from([diff(named('t', 'late'), 'e')]), { signal: late.signal })
+    t.same(await snapshots(other.path), ['late'])
+    await other.snapshot('late').remove()
   })
 
   await t.test('can be applied again', async t => {
@@ -236,4 +274,21 @@ t.test('a diff that stops', async t => {
     t.same(reports.at(-1), [30 * MiB + 1000, 30 * MiB + 1000], 'progress is in bytes of the image')
     t.ok((await exported(t, `${copy.path}@one`)).equals(await exported(t, one.path)))
   })
+})
+
+t.test('a diff does not change the size of an image whose encryption is loaded', async t => {
+  const pool = await testPool(t)
+  await pool.createImage('secret', { size: 32 * MiB })
+  await using image = await pool.openImage('secret')
+  await image.formatEncryption({ format: 'luks1', passphrase: 'open sesame' })
+  const size = await image.size()
+  const take = (size: number) =>
+    image.importDiff(Readable.from([diff('s', le64(size), 'w', le64(size - 4, 4), 'data', 'e')]))
+  await fails(t, {
+    larger: [() => take(size + MiB), { name: 'NotSupportedError', syscall: 'rbd_resize2', message: /encryption/ }],
+    smaller: [() => take(size - MiB), { name: 'NotSupportedError', syscall: 'rbd_resize2' }],
+  })
+  t.equal(await image.size(), size)
+  await take(size)
+  t.equal((await image.read(size - 4, 4)).toString(), 'data')
 })

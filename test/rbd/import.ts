@@ -1,12 +1,17 @@
-import { truncateSync } from 'node:fs'
+import { createReadStream, truncateSync } from 'node:fs'
 import { open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { PassThrough, Readable } from 'node:stream'
+import { createGunzip, createGzip } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { KiB, MiB, type Pool, TiB } from '../../lib/index.js'
 import { rbdJson, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 import { testFolder } from '../support/golden.js'
 import { exported, sparseContent } from '../support/sparse.js'
+
+// One of them is longer than a GiB.
+t.setTimeout(120_000)
 
 async function rawFile(t: Test, content = sparseContent()) {
   const folder = await testFolder(t)
@@ -130,4 +135,124 @@ t.test('an import that fails leaves no image', async t => {
   })
   t.same(await names(pool), ['disk'])
   t.ok((await exported(t, `${pool.path}/disk`)).equals(content), 'and leaves alone what was there')
+})
+
+/** The content in parts of the size. */
+function* parts(content: Buffer, size: number): Generator<Buffer, void, undefined> {
+  for (let at = 0; at < content.length; at += size) yield content.subarray(at, at + size)
+}
+
+t.test('an import of a stream', async t => {
+  const { pool, content, path } = await rawFile(t)
+
+  await t.test('makes an image as long as it, and leaves out zeroes', async t => {
+    await pool.importImage('disk', createReadStream(path), { objectSize: MiB })
+    t.ok((await exported(t, `${pool.path}/disk`)).equals(content))
+    t.match(await rbdJson('info', `${pool.path}/disk`), { size: content.length, object_size: MiB })
+    // 1, 2 for what crosses, 3, 1, and the last.
+    t.equal(await usedBytes(`${pool.path}/disk`), 7 * MiB + 12_345)
+  })
+
+  await t.test('of parts of any size, and of what another stream makes of them', async t => {
+    const sources = {
+      small: Readable.from(parts(content, 50_001)),
+      large: Readable.from(parts(content, 30 * MiB)),
+      unzipped: createReadStream(path)
+        .pipe(createGzip({ level: 1 }))
+        .pipe(createGunzip()),
+      arrays: Readable.from(parts(content, MiB)).map(part => new Uint8Array(part)),
+    }
+    for (const [name, source] of Object.entries(sources)) {
+      await pool.importImage(name, source, { features: ['layering'] })
+      t.ok((await exported(t, `${pool.path}/${name}`)).equals(content), name)
+    }
+    await pool.importImage('nothing', Readable.from([]))
+    t.equal((await rbdJson('info', `${pool.path}/nothing`)).size, 0)
+  })
+
+  await t.test('that is longer than the image was made at first', async t => {
+    const data = Buffer.alloc(MiB)
+    data.write('data', MiB - 4)
+    const long = Readable.from(
+      (function* () {
+        for (let i = 0; i < 1100; i++) yield data
+      })(),
+    )
+    const reports: [number, number][] = []
+    await pool.importImage('long', long, { onProgress: (...report) => reports.push(report) })
+    await using image = await pool.openImage('long')
+    t.equal(await image.size(), 1100 * MiB)
+    for (const at of [1, 1024, 1025, 1100]) t.equal((await image.read(at * MiB - 4, 4)).toString(), 'data')
+    t.same(reports.at(-1), [1100 * MiB, 1100 * MiB], 'progress is in bytes')
+  })
+
+  await t.test('fills an image that is open and empty', async t => {
+    await pool.createImage('open', { size: 40 * MiB })
+    await using image = await pool.openImage('open')
+    await image.importFrom(createReadStream(path))
+    t.ok((await image.read(0, content.length)).equals(content))
+    t.equal(await image.size(), 40 * MiB)
+    await pool.createImage('short', { size: MiB })
+    await using small = await pool.openImage('short')
+    const source = createReadStream(path)
+    await fails(t, {
+      'one that is not': [
+        () => image.importFrom(source),
+        { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message: /empty/ },
+      ],
+      'one that is smaller': [
+        () => small.importFrom(createReadStream(path)),
+        { name: 'RangeError', code: 'ERR_OUT_OF_RANGE', message: /^source must be at most 1048576 bytes long/ },
+      ],
+      'in another format': [
+        () => small.importFrom(createReadStream(path), { format: 'qcow2' }),
+        { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message: /raw/ },
+      ],
+    })
+    t.ok(source.destroyed)
+  })
+
+  await t.test('leaves no image when it fails', async t => {
+    const before = await names(pool)
+    const failure = new Error('no more of this')
+    const reason = new Error('changed my mind')
+    const controller = new AbortController()
+    /** Has something to say, and then no more, until it comes to its end. */
+    const halting = (end: (stream: PassThrough) => void) => {
+      const stream = new PassThrough()
+      stream.write(content.subarray(0, 10 * MiB))
+      setTimeout(end, 200, stream)
+      return stream
+    }
+    let silent: PassThrough | undefined
+    const unread = createReadStream(path)
+    await fails(t, {
+      'its source says nothing, and it is aborted': [
+        () => {
+          silent = halting(() => controller.abort(reason))
+          return pool.importImage('new', silent, { signal: controller.signal })
+        },
+        { name: 'AbortError', code: 'ABORT_ERR' },
+      ],
+      'its source fails': [
+        () =>
+          pool.importImage(
+            'new',
+            halting(stream => stream.destroy(failure)),
+          ),
+        { name: 'Error', message: /no more of this/ },
+      ],
+      'its source is not there': [
+        () => pool.importImage('new', createReadStream(`${path}-missing`)),
+        { name: 'Error', code: 'ENOENT' },
+      ],
+      'the image is there': [() => pool.importImage('disk', unread), { name: 'ImageExistsError' }],
+      'it was aborted before': [
+        () => pool.importImage('new', createReadStream(path), { signal: AbortSignal.abort(reason) }),
+        { name: 'AbortError' },
+      ],
+    })
+    for (const source of [silent, unread]) t.ok(source?.destroyed)
+    t.same(await names(pool), before)
+  })
 })

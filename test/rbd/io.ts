@@ -236,6 +236,20 @@ with rbd.Image(ioctx, 'disk') as image:
   })
 })
 
+t.test('a write whose caller aborts before it has begun is not done', async t => {
+  const pool = await testPool(t)
+  await pool.createImage('disk', { size: MiB })
+  await using image = await pool.openImage('disk')
+  const before = Array.from({ length: 300 }, (_, i) => pool.createImage(`made-${i}`, { size: MiB }))
+  // The first one has to learn the size of the image, which takes its turn among the calls that block.
+  const controller = new AbortController()
+  const writing = image.write(0, Buffer.from('data'), { signal: controller.signal })
+  controller.abort()
+  await t.rejects(writing, { name: 'AbortError' })
+  await Promise.all(before)
+  t.same(await image.read(0, 4), Buffer.alloc(4))
+})
+
 t.test('hints for the caches reach the OSD', async t => {
   const pool = await testPool(t)
   await pool.createImage('disk', { size: 4 * MiB })

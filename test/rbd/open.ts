@@ -81,11 +81,17 @@ with rbd.Image(ioctx, 'disk') as image:
   await t.test('unless it is not there', async t => {
     const missing = { name: 'ImageNotFoundError', code: 'ENOENT', retryable: false }
     const at = { snapshot: 'missing' }
+    const noSnapshot = {
+      ...missing,
+      name: 'SnapshotNotFoundError',
+      message: /^ENOENT: snapshot not found, rbd_aio_open/,
+    }
     await fails(t, {
       'the name': [() => pool.openImage('no'), { ...missing, syscall: 'rbd_aio_open', resource: `${pool.path}/no` }],
       'the id': [() => pool.openImageById('no'), { ...missing, resource: `${pool.path}/id no` }],
-      'the snapshot': [() => pool.openImage('disk', at), { ...missing, resource: `${pool.path}/disk@missing` }],
-      'the snapshot, by id': [() => pool.openImageById(id, at), missing],
+      'the snapshot': [() => pool.openImage('disk', at), { ...noSnapshot, resource: `${pool.path}/disk@missing` }],
+      'the snapshot, by id': [() => pool.openImageById(id, at), noSnapshot],
+      'the image, at a snapshot': [() => pool.openImage('no', at), missing],
     })
     t.equal(await watchers(), 0, 'and what was opened on the way is closed')
   })

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { access, chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { Cluster, MiB, type Pool } from '../../lib/index.js'
@@ -7,6 +7,9 @@ import { rbdJson, run, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 import { testFolder } from '../support/golden.js'
 import { exported, imported, sparseContent } from '../support/sparse.js'
+
+// Formatting an encryption is made to take its time.
+t.setTimeout(120_000)
 
 /** Whole sectors. */
 const content = sparseContent(512)
@@ -112,7 +115,35 @@ t.test('a qcow2 file', async t => {
     const refused = odd.exportTo(join(folder, 'odd'), { format: 'qcow2' })
     await t.rejects(refused, { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message: /sectors/ })
     t.notOk(readdirSync(folder).includes('odd'))
+
+    const header = await readFile(path)
+    for (const size of [BigInt(content.length) - 1n, 2n ** 62n]) {
+      header.writeBigUInt64BE(size, 24)
+      await writeFile(join(folder, 'odd'), header)
+      const importing = pool.importImage('new', join(folder, 'odd'), { format: 'qcow2' })
+      await t.rejects(importing, { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message: /sectors/ })
+    }
+    t.notOk((await names(pool)).includes('new'))
   })
+})
+
+t.test('an image whose encryption is loaded is none for qemu-img', async t => {
+  const { pool, folder } = await disk(t)
+  const path = join(folder, 'file')
+  await using image = await pool.openImage('disk')
+  await image.exportTo(path, { format: 'qcow2' })
+  await pool.createImage('secret', { size: 64 * MiB })
+  const encryption = { format: 'luks1', passphrase: 'open sesame' } as const
+  await using secret = await pool.openImage('secret')
+  await secret.formatEncryption(encryption)
+  const refused = { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE', message: /encryption/ }
+  await fails(t, {
+    'it would write over the header': [() => secret.importFrom(path, { format: 'qcow2' }), refused],
+    'it would read what is stored': [() => secret.exportTo(join(folder, 'secret'), { format: 'qcow2' }), refused],
+  })
+  t.notOk(readdirSync(folder).includes('secret'))
+  await using again = await pool.openImage('secret')
+  await t.resolves(again.loadEncryption(encryption), 'the header is still there')
 })
 
 t.test('an abort ends qemu-img', async t => {
@@ -131,6 +162,16 @@ t.test('an abort ends qemu-img', async t => {
   const options = { format: 'qcow2', signal: second.signal, onProgress: () => second.abort(reason) } as const
   await t.rejects(pool.importImage('new', path, options), aborted)
   t.same(await names(pool), ['disk'])
+})
+
+t.test('an exception that looks like a missing program is told as it is', async t => {
+  const { pool, folder } = await disk(t)
+  await using image = await pool.openImage('disk')
+  const missing = await access(join(folder, 'missing')).catch(error => error)
+  const onProgress = () => {
+    throw missing
+  }
+  t.equal(await image.exportTo(join(folder, 'file'), { format: 'qcow2', onProgress }).catch(error => error), missing)
 })
 
 t.test('a system without qemu-img is told what to install', async t => {

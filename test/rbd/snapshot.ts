@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { type Image, MiB, type Pool } from '../../lib/index.js'
-import { rbdJson, run, testPool } from '../support/cluster.js'
+import { rbdJson, run, testCluster, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 import { python } from '../support/python.js'
 
@@ -51,6 +51,21 @@ t.test('snapshots are listed with what rbd knows of them', async t => {
   )
   for (const { createdAt } of ours) t.ok(Math.abs(Date.now() - createdAt.getTime()) < 60_000)
   t.ok((ours[0]?.id ?? 0) < (ours[1]?.id ?? 0), 'oldest first')
+})
+
+t.test('snapshots of an image of the old format, which has no id, are listed', async t => {
+  const cluster = await testCluster(t)
+  const name = `snapshot-${process.pid}`
+  await cluster.createPool(name)
+  t.teardown(() => cluster.deletePool(name))
+  const pool = await cluster.openPool(name)
+  await pool.initialize()
+  await run('env', 'RBD_FORCE_ALLOW_V1=1', 'rbd', 'create', '--image-format', '1', '--size', '5M', `${name}/old`)
+  await using image = await pool.openImage('old')
+  await image.createSnapshot('one')
+  t.match(await image.listSnapshots(), [{ name: 'one', size: 5 * MiB, protected: false }])
+  await using reader = await pool.openImage('old', { readOnly: true })
+  t.same(await reader.listSnapshots(), await image.listSnapshots())
 })
 
 t.test('a snapshot is renamed, protected, unprotected and removed', async t => {

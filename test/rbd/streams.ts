@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process'
 import { randomFillSync } from 'node:crypto'
 import { once } from 'node:events'
 import { createReadStream, createWriteStream } from 'node:fs'
-import { readFile, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PassThrough, Readable, type Writable } from 'node:stream'
 import { buffer } from 'node:stream/consumers'
@@ -15,6 +15,9 @@ import { testPool } from '../support/cluster.js'
 import { testFolder } from '../support/golden.js'
 import { until } from '../support/process.js'
 import { exported, imported, sparseContent } from '../support/sparse.js'
+
+// Other programs read and write what is streamed.
+t.setTimeout(120_000)
 
 async function disk(t: Test): Promise<{ pool: Pool; image: Image; content: Buffer }> {
   const pool = await testPool(t)
@@ -302,5 +305,71 @@ t.test('a stream that is destroyed waits for what librbd still writes', async t 
       errors.map(({ name }) => name),
       how === 'by its owner' ? [] : ['AbortError'],
     )
+  }
+})
+
+t.test('a stream that is destroyed in the middle of a large write leaves the rest of it', async t => {
+  const pool = await testPool(t)
+  await using image = await empty(pool, 'disk', 128 * MiB)
+  const seen = observed(image, 'write')
+  const stream = image.createWriteStream()
+  stream.write(Buffer.alloc(128 * MiB, 1))
+  t.ok(await until(() => seen.calls > 8, 5000))
+  const closed = new Promise(resolve => stream.once('close', resolve))
+  stream.destroy()
+  const { calls } = seen
+  await closed
+  t.equal(seen.inFlight, 0)
+  t.equal(seen.calls, calls, 'no write began after it')
+})
+
+t.test('a snapshot that is removed while it is read is an error, and no other data', async t => {
+  const { pool, image } = await disk(t)
+  const folder = await testFolder(t)
+  const reads: Record<string, (image: Image) => Promise<unknown>> = {
+    'as a stream': image => buffer(image.createReadStream()),
+    'as a diff': image => buffer(image.exportDiff()),
+    'to a file': image => image.exportTo(join(folder, 'raw')),
+    'to a qcow2 file': image => image.exportTo(join(folder, 'qcow2'), { format: 'qcow2' }),
+    'for where it has data': async image => {
+      for await (const _ of image.diff());
+    },
+  }
+  await image.resize(33 * MiB, { allowShrink: true })
+  for (const [how, read] of Object.entries(reads)) {
+    await image.createSnapshot('then')
+    await using then = await pool.openImage('disk', { snapshot: 'then' })
+    await t.resolves(read(then), how)
+    await rm(folder, { recursive: true })
+    await mkdir(folder)
+    await image.snapshot('then').remove()
+    // One of the same name is another one.
+    await image.createSnapshot('then')
+    await t.rejects(read(then), { name: 'SnapshotNotFoundError', resource: then.path }, how)
+    t.same(await readdir(folder), [])
+    await image.snapshot('then').remove()
+  }
+})
+
+t.test('an image that becomes smaller while it is read is an error, and no end', async t => {
+  const pool = await testPool(t)
+  const folder = await testFolder(t)
+  const reads: Record<string, (image: Image) => Promise<unknown>> = {
+    'as a stream': image => buffer(image.createReadStream()),
+    'as a diff': image => buffer(image.exportDiff()),
+    'to a file': image => image.exportTo(join(folder, 'raw')),
+  }
+  for (const [how, read] of Object.entries(reads)) {
+    const name = how.replaceAll(' ', '-')
+    await using image = await empty(pool, name, 12 * MiB)
+    await image.write(0, Buffer.alloc(12 * MiB, 1))
+    const original = image.read.bind(image) as (offset: number, ...rest: unknown[]) => Promise<unknown>
+    const shrinking = async (offset: number, ...rest: unknown[]) => {
+      if (offset === 8 * MiB) await image.resize(9 * MiB, { allowShrink: true })
+      return original(offset, ...rest)
+    }
+    Object.assign(image, { read: shrinking })
+    const wrong = { name: 'InvalidArgumentError', syscall: 'rbd_aio_read2', message: /became smaller/ }
+    await t.rejects(read(image), wrong, how)
   }
 })

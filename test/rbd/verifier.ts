@@ -26,6 +26,12 @@ t.test('ten thousand operations of 32 writers leave what the model says', async 
   await verifier.run()
   t.comment(JSON.stringify(verifier.counts), `at most ${verifier.maxInFlight} in flight`)
   t.ok(verifier.maxInFlight >= 16, 'truly at once')
+  const calls = Object.entries(verifier.counts)
+  t.equal(
+    calls.reduce((sum, [, count]) => sum + count, 0),
+    10_000,
+  )
+  for (const [kind, count] of calls) if (/^write|^compare|^discard/.test(kind)) t.ok(count >= 100, `${count} ${kind}`)
 
   const [image, ...others] = verifier.expectations
   if (image) t.ok((await exported(t, pool, image)).equals(image.content), 'rbd export says the same')

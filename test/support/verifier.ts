@@ -5,7 +5,10 @@
  * while snapshots are made and removed, and the image is flattened or grows; for a rollback, a clone and a shrink they
  * pause.
  */
+import { buffer } from 'node:stream/consumers'
+import { finished } from 'node:stream/promises'
 import { type Image, KiB, MiB, MismatchError, type Pool } from '../../lib/index.js'
+import { randomNumbers } from './random.js'
 import { RangeLocks } from './range-locks.js'
 
 export interface VerifierOptions {
@@ -111,14 +114,16 @@ export class Verifier {
   /** How often each is done, of a thousand. */
   #choose(random: Random): [kind: string, operate: () => Promise<void>] {
     const kinds: [number, string, () => Promise<void>][] = [
-      [300, 'write', () => this.#inRange(random, this.#writeOnce)],
+      [280, 'write', () => this.#inRange(random, this.#writeOnce)],
       [100, 'writev', () => this.#inRange(random, (offset, length) => this.#writev(random, offset, length))],
       [60, 'writeSame', () => this.#inSectors(random, this.#writeSame)],
-      [80, 'writeZeroes', () => this.#inRange(random, this.#writeZeroes)],
+      [80, 'writeZeroes', () => this.#inRange(random, (offset, length) => this.#writeZeroes(random, offset, length))],
       [100, 'discard', () => this.#inRange(random, this.#discard)],
       [100, 'compareAndWrite', () => this.#inSectors(random, offset => this.#compareAndWrite(random, offset))],
-      [150, 'read', () => this.#inRange(random, this.#read)],
+      [130, 'read', () => this.#inRange(random, this.#read)],
       [60, 'readv', () => this.#inRange(random, (offset, length) => this.#readv(random, offset, length))],
+      [20, 'writeStream', () => this.#inRange(random, this.#writeStream)],
+      [20, 'readStream', () => this.#inRange(random, (offset, length) => this.#readStream(random, offset, length))],
       [12, 'flush', () => this.#image.flush()],
       [8, 'invalidateCache', () => this.#image.invalidateCache()],
       [8, 'createSnapshot', () => this.#alone(() => this.#createSnapshot())],
@@ -211,8 +216,17 @@ export class Verifier {
     )
   }
 
-  async #writeZeroes(offset: number, length: number): Promise<void> {
-    await this.#change('writeZeroes', offset, Buffer.alloc(length), () => this.#image.writeZeroes(offset, length))
+  async #writeZeroes(random: Random, offset: number, length: number): Promise<void> {
+    const thickProvision = random(2) === 0
+    await this.#change(thickProvision ? 'writeZeroes (thick)' : 'writeZeroes', offset, Buffer.alloc(length), () =>
+      this.#image.writeZeroes(offset, length, { thickProvision }),
+    )
+  }
+
+  async #writeStream(offset: number, length: number): Promise<void> {
+    const data = this.#newData(offset, length)
+    const write = () => finished(this.#image.createWriteStream({ start: offset }).end(data))
+    await this.#change('writeStream', offset, data, write)
   }
 
   async #discard(offset: number, length: number): Promise<void> {
@@ -244,6 +258,13 @@ export class Verifier {
     const expected = this.#content.subarray(offset, offset + length)
     const data = Buffer.alloc(length)
     await this.#image.readv(offset, pieces(random, data))
+    this.#compare({ imageName: this.#image.name, content: expected }, data, offset)
+  }
+
+  async #readStream(random: Random, offset: number, length: number): Promise<void> {
+    const expected = this.#content.subarray(offset, offset + length)
+    const range = { start: offset, end: offset + length - 1, skipHoles: random(2) === 0 }
+    const data = await buffer(this.#image.createReadStream(range))
     this.#compare({ imageName: this.#image.name, content: expected }, data, offset)
   }
 
@@ -354,17 +375,6 @@ export class Verifier {
 export async function firstImage(pool: Pool): Promise<Image> {
   await pool.createImage('generation-0', layout)
   return pool.openImage('generation-0')
-}
-
-/** Numbers from a seed, by mulberry32. */
-function randomNumbers(seed: number): Random {
-  let state = seed
-  return below => {
-    state = (state + 0x6d2b79f5) | 0
-    let bits = Math.imul(state ^ (state >>> 15), 1 | state)
-    bits = (bits + Math.imul(bits ^ (bits >>> 7), 61 | bits)) ^ bits
-    return Math.floor((((bits ^ (bits >>> 14)) >>> 0) / 2 ** 32) * below)
-  }
 }
 
 function pieces(random: Random, data: Buffer): Buffer[] {

@@ -1,0 +1,21 @@
+import type { CallOptions } from '../call.js'
+import type { Image } from './image.js'
+import { ask, getSnapshot, headerObject } from './object-class.js'
+
+/**
+ * To be called when all is read of an image that may be opened at a snapshot. An image that is open for reading does not
+ * hear that its snapshot is removed, and then has anything in the place of the snapshot's data.
+ *
+ * @throws {SnapshotNotFoundError} it was removed
+ */
+export async function checkStillThere(image: Image, options: CallOptions = {}): Promise<void> {
+  if (image.openedAt === null) return
+  const { id, format } = await image.stat(options)
+  // What keeps the snapshots of the old format cannot be asked for one.
+  if (format === 1) return
+  // As when the image was opened, with the one it was opened at.
+  const opened = (await image.listSnapshots(options)).find(({ name }) => name === image.openedAt)
+  const resource = { kind: 'snapshot', name: image.path } as const
+  // By its id, for there may be another one of that name by now.
+  await ask(image.pool.handle, headerObject(id), [getSnapshot(opened?.id ?? 0)], resource, options)
+}
