@@ -4,6 +4,7 @@ import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { MiB } from '../lib/index.js'
+import { toChart } from '../scripts/bench/chart.js'
 import { Client, pythonProgram } from '../scripts/bench/client.js'
 import { withPlace } from '../scripts/bench/cluster.js'
 import {
@@ -16,8 +17,10 @@ import {
   toJson,
   toTable,
 } from '../scripts/bench/harness.js'
+import { measureIo } from '../scripts/bench/io.js'
 import { measureLifecycle } from '../scripts/bench/lifecycle.js'
 import { measureListing } from '../scripts/bench/listing.js'
+import { measureLoop } from '../scripts/bench/loop.js'
 import { measureStreams } from '../scripts/bench/streams.js'
 import { testCluster, testPool } from './support/cluster.js'
 
@@ -84,6 +87,25 @@ t.test('the table has a line for each row, and marks what falls short', t => {
   t.end()
 })
 
+t.test('the chart has a line for each client, and says what it is of', t => {
+  const row = (load: string, peerName: string, ours: number, peer: number) =>
+    compare({ ...comparison, part: 'io', metric: 'rate', unit: 'IOPS', better: 'more', load, peerName, ours, peer })
+  const rows = ['read', 'write'].flatMap(kind =>
+    [1, 32, 128].flatMap(depth =>
+      ['fio', 'python3-rbd'].map(peer => row(`4 KiB random ${kind}, depth ${depth}`, peer, 700 * depth, 600 * depth)),
+    ),
+  )
+  const chart = toChart([...rows, compare({ ...comparison, load: 'create' })], ['2 x <CPU> & more', 'Node.js'])
+  t.equal(chart.match(/class="s0 line" d="M[\d. ]+L[\d. ]+L[\d. ]+"/g)?.length, 2, 'ours, once for each depth')
+  t.equal(chart.match(/class="s[12] line"/g)?.length, 4)
+  t.match(chart, '>4 KiB random write, IOPS<')
+  t.match(chart, '>80,000<')
+  t.match(chart, '>128<')
+  t.match(chart, '>2 x &#60;CPU&#62; &#38; more<')
+  t.notMatch(chart, /NaN|undefined|Infinity/)
+  t.end()
+})
+
 async function bench(...args: string[]) {
   const main = fileURLToPath(new URL('../scripts/bench/main.js', import.meta.url))
   const child = spawn(process.execPath, [main, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
@@ -94,6 +116,8 @@ async function bench(...args: string[]) {
 t.test('a part or an option that does not exist is told in a line', async t => {
   const part = await bench('lifecycle', 'speed')
   t.match(part, { status: 1, stdout: '', stderr: /^There is no part 'speed'\. Parts: lifecycle, [a-z, ]+\.\n$/ })
+  const chart = await bench('listing', '--chart', 'chart.svg')
+  t.match(chart, { status: 1, stdout: '', stderr: '--chart is of the part io\n' })
   const option = await bench('--fast')
   t.match(option, { status: 1, stdout: '', stderr: /^Unknown option '--fast'.*\n$/ })
 })
@@ -108,7 +132,7 @@ t.test('a client tells what went wrong in it', async t => {
 
 t.test('lifecycle measures every operation beside every peer, and leaves nothing behind', async t => {
   const { signal } = new AbortController()
-  const scale = { processes: 1, turns: 1, images: 1, rateImages: 4, commands: 1 }
+  const scale = { processes: 1, turns: 1, images: 1, rateTurns: 1, rateImages: 4, commands: 1 }
   let ownNamespace = ''
   const rows = await withPlace(signal, place => {
     ownNamespace = place.namespace
@@ -168,6 +192,64 @@ t.test('streams measures export and import beside rbd and qemu-img, and leaves n
       ['export', 'qemu-img convert', 1],
       ['import', 'rbd import', 1],
       ['import', 'qemu-img convert', 1],
+    ],
+  )
+  t.ok(rows.every(({ ours, peer }) => ours > 0 && peer > 0))
+  const cluster = await testCluster(t)
+  const pool = await cluster.openPool('rbd')
+  t.notOk((await pool.listNamespaces()).includes(ownNamespace))
+})
+
+t.test('io measures rates and CPU beside fio and python3-rbd, and leaves nothing behind', async t => {
+  const { signal } = new AbortController()
+  let image = ''
+  const rows = await withPlace(signal, place => {
+    image = place.namespace
+    return measureIo(
+      { ...place, quick: true, signal },
+      { size: 16 * MiB, depths: [32], processes: 1, turns: 1, seconds: 0.1 },
+    )
+  })
+  const random = [
+    ['rate', 'fio', 0.95],
+    ['client CPU', 'fio', 1 / 1.3],
+    ['rate', 'python3-rbd', 1.1],
+    ['client CPU', 'python3-rbd', 1],
+  ]
+  const sequential = [
+    ['bandwidth', 'fio', 0.97],
+    ['bandwidth', 'python3-rbd', null],
+  ]
+  t.same(
+    rows.map(({ load, metric, peerName, need }) => [load, metric, peerName, need]),
+    [
+      ...random.map(row => ['4 KiB random read, depth 32', ...row]),
+      ...random.map(row => ['4 KiB random write, depth 32', ...row]),
+      ...sequential.map(row => ['4 MiB sequential read, depth 8', ...row]),
+      ...sequential.map(row => ['4 MiB sequential write, depth 8', ...row]),
+    ],
+  )
+  t.ok(rows.every(({ ours, peer }) => ours > 0 && peer > 0))
+  const cluster = await testCluster(t)
+  const pool = await cluster.openPool('rbd')
+  t.notOk((await pool.listImages()).some(({ name }) => name === image))
+})
+
+t.test('loop measures the event loop and memory of a busy process, and leaves nothing behind', async t => {
+  const { signal } = new AbortController()
+  let ownNamespace = ''
+  const rows = await withPlace(signal, place => {
+    ownNamespace = place.namespace
+    const scale = { size: 16 * MiB, turns: 1, seconds: 0.3, memorySeconds: 1.2 }
+    return measureLoop({ ...place, quick: true, signal }, scale)
+  })
+  t.same(
+    rows.map(({ load, need }) => [load.replace(/.*writes, /, ''), need]),
+    [
+      ['1000 in flight', 1],
+      ['1000 in flight', null],
+      ['1000 in flight', null],
+      ['128 in flight for 1.2 s', 0.95],
     ],
   )
   t.ok(rows.every(({ ours, peer }) => ours > 0 && peer > 0))

@@ -1,19 +1,24 @@
-/** `npm run bench -- [part...] [--quick] [--json]`: cephkit beside its peers, on one cluster, in one run. */
+/** `npm run bench -- [part...]`: cephkit beside its peers, on one cluster, in one run. */
+import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
+import { toChart } from './chart.js'
 import { withPlace } from './cluster.js'
 import { describe, type Part, type Row, toJson, toTable } from './harness.js'
+import { io } from './io.js'
 import { lifecycle } from './lifecycle.js'
 import { listing } from './listing.js'
+import { loop } from './loop.js'
 import { streams } from './streams.js'
 
-const parts: Part[] = [lifecycle, listing, streams]
+const parts: Part[] = [lifecycle, listing, streams, io, loop]
 
-const usage = `Usage: npm run bench -- [part...] [--quick] [--json]
+const usage = `Usage: npm run bench -- [part...] [--quick] [--json] [--chart FILE]
 
 Parts: ${parts.map(({ name }) => name).join(', ')}. Without one, all.
 
-  --quick  less of everything, for a run under a minute
-  --json   print the figures as one JSON array
+  --quick       less of everything, for a run under a minute
+  --json        print the figures as one JSON array
+  --chart FILE  draw what io has measured, as an SVG
 
 Runs on the cluster that CEPH_CONF names, in a namespace of its own of the pool that rbd uses by default; without
 CEPH_CONF on a development stack, started for the run.`
@@ -25,11 +30,12 @@ function parse(args: string[]) {
   const options = {
     quick: { type: 'boolean' },
     json: { type: 'boolean' },
+    chart: { type: 'string' },
     help: { type: 'boolean', short: 'h' },
   } as const
   try {
     const { values, positionals } = parseArgs({ args, options, allowPositionals: true })
-    return { quick: false, json: false, help: false, ...values, chosen: choose(positionals) }
+    return { quick: false, json: false, help: false, chart: undefined, ...values, chosen: choose(positionals) }
   } catch (error) {
     if (error instanceof TypeError && 'code' in error) throw new BenchError(error.message)
     throw error
@@ -44,8 +50,9 @@ function choose(names: string[]): Part[] {
 }
 
 async function main(): Promise<void> {
-  const { quick, json, help, chosen } = parse(process.argv.slice(2))
+  const { quick, json, chart, help, chosen } = parse(process.argv.slice(2))
   if (help) return console.log(usage)
+  if (chart !== undefined && !chosen.includes(io)) throw new BenchError('--chart is of the part io')
   const interruption = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.once(name, () => interruption.abort(new BenchError(`${name}: cleaning up`)))
@@ -53,12 +60,14 @@ async function main(): Promise<void> {
   const { signal } = interruption
   const rows: Row[] = []
   await withPlace(signal, async place => {
-    if (!json) console.log(await describe(place.cluster))
+    const description = await describe(place.cluster)
+    if (!json) console.log(description)
     for (const part of chosen) {
       const measured = await part.measure({ ...place, quick, signal })
       rows.push(...measured)
       if (!json) console.log(`\n${part.name}\n${toTable(measured)}`)
     }
+    if (chart !== undefined) await writeFile(chart, toChart(rows, description.split('\n')))
   })
   if (json) console.log(toJson(rows))
 }
