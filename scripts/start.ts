@@ -218,7 +218,8 @@ async function showAll(signal: AbortSignal, takeDown: TakeDown): Promise<Stack> 
   // What one that was killed has left: nobody uses it any more.
   await stopStack(stackDir)
   const stack = await startStack({ dir: stackDir, services: ['rabbitmq'], signal, onReady: printReady })
-  const config = readConfig({ ...process.env, ...stack.env })
+  // Any port that is free: an agent of this machine's own may have the usual one.
+  const config = readConfig({ HTTP_PORT: '0', ...process.env, ...stack.env })
 
   say(`Importing an ext4 file system into the catalog, as ${config.ceph.catalogPool}/${catalogImage}`)
   await fillCatalog(stack, config, folder)

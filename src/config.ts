@@ -27,6 +27,21 @@ export interface Config {
     volumePool: string
     catalogPool: string
   }
+  journal: {
+    /** How long what is known of a finished job is kept. */
+    keepMs: number
+    /** Whether jobs of other agents are taken over when those are gone. */
+    takeover: boolean
+  }
+  /** Where health and metrics are told. Port 0: any that is free. */
+  http: { host: string; port: number }
+  volumes: {
+    /** How many images a clone may be made of beside its own. From the first number on it is flattened later. */
+    cloneDepthSoft: number
+    cloneDepthHard: number
+    /** How long a deleted volume is kept in the trash; 0: not at all. */
+    trashDelayMs: number
+  }
   inventoryIntervalMs: number
   heartbeatIntervalMs: number
   /** How long a create may take to become ready. */
@@ -58,6 +73,15 @@ const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 /** A timer that is to wait longer than this does not wait at all. */
 const longestTimeoutMs = 2 ** 31 - 1
 
+const weekMs = 7 * 24 * 3600 * 1000
+const centuryMs = 100 * 365 * 24 * 3600 * 1000
+
+/** Each image of a chain is open, and costs memory, in whoever opens its end. */
+const longestChain = 64
+
+/** RBD keeps the end of the time in 32 bits of seconds, until the year 2106. */
+const longestTrashDelayMs = 10 * 365 * 24 * 3600 * 1000
+
 /** AMQP's own limit for the names of exchanges and queues, and for routing keys. */
 const longestName = 255
 
@@ -86,6 +110,13 @@ const settings = z.object({
   CEPH_KEYRING: z.string().optional(),
   CEPH_DEFAULT_POOL: pool('rbd'),
   CEPH_CATALOG_POOL: pool('catalog'),
+  JOURNAL_KEEP_MS: integer(1, centuryMs, weekMs),
+  JOURNAL_TAKEOVER: boolean(false),
+  HTTP_HOST: z.string().default('127.0.0.1'),
+  HTTP_PORT: integer(0, 65_535, 9283),
+  CLONE_DEPTH_SOFT: integer(1, longestChain, 8),
+  CLONE_DEPTH_HARD: integer(1, longestChain, 16),
+  TRASH_DELAY_MS: integer(0, longestTrashDelayMs, 0),
   INVENTORY_INTERVAL_MS: integer(1, longestTimeoutMs, 300_000),
   HEARTBEAT_INTERVAL_MS: integer(1, longestTimeoutMs, 60_000),
   CREATE_READINESS_TIMEOUT_MS: integer(1, longestTimeoutMs, 180_000),
@@ -94,6 +125,14 @@ const settings = z.object({
   LOG_LEVEL: z.enum(logLevels, `must be one of ${logLevels.join(', ')}`).default('info'),
   LOG_JSON: boolean(false),
   LOG_SERVICE_NAME: z.string().default('storage-controller'),
+})
+
+const cephSettings = settings.pick({
+  CEPH_CONF: true,
+  CEPH_USER: true,
+  CEPH_KEYRING: true,
+  CEPH_DEFAULT_POOL: true,
+  CEPH_CATALOG_POOL: true,
 })
 
 /** Their wrong values are not shown. */
@@ -105,12 +144,25 @@ const secret = new Set(['BROKER_URL', 'RMQ_URL'])
  * @throws {ConfigError}
  */
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
+  return deepFreeze(configOf(parse(settings, environment)))
+}
+
+/**
+ * Reads those of the cluster alone, for who needs no broker.
+ *
+ * @throws {ConfigError}
+ */
+export function readCephConfig(environment: NodeJS.ProcessEnv = process.env): Config['ceph'] {
+  return deepFreeze(cephConfigOf(parse(cephSettings, environment)))
+}
+
+function parse<T>(schema: z.ZodType<T>, environment: NodeJS.ProcessEnv): T {
   const given = Object.fromEntries(
     Object.entries(environment).filter(([variable, value]) => value !== '' || variable === 'TASK_QUEUE'),
   )
-  const result = settings.safeParse({ ...given, BROKER_URL: given.BROKER_URL ?? given.RMQ_URL })
+  const result = schema.safeParse({ ...given, BROKER_URL: given.BROKER_URL ?? given.RMQ_URL })
   if (!result.success) throw new ConfigError(result.error.issues.map(issue => describeProblem(issue, given)))
-  return deepFreeze(configOf(result.data))
+  return result.data
 }
 
 function configOf(values: z.output<typeof settings>): Config {
@@ -129,12 +181,13 @@ function configOf(values: z.output<typeof settings>): Config {
       prefetch: values.PREFETCH_COUNT,
       reconnectDelayMs: values.BROKER_RECONNECT_DELAY_MS,
     },
-    ceph: {
-      configFile: values.CEPH_CONF,
-      user: values.CEPH_USER,
-      keyring: values.CEPH_KEYRING,
-      volumePool: values.CEPH_DEFAULT_POOL,
-      catalogPool: values.CEPH_CATALOG_POOL,
+    ceph: cephConfigOf(values),
+    journal: { keepMs: values.JOURNAL_KEEP_MS, takeover: values.JOURNAL_TAKEOVER },
+    http: { host: values.HTTP_HOST, port: values.HTTP_PORT },
+    volumes: {
+      cloneDepthSoft: values.CLONE_DEPTH_SOFT,
+      cloneDepthHard: values.CLONE_DEPTH_HARD,
+      trashDelayMs: values.TRASH_DELAY_MS,
     },
     inventoryIntervalMs: values.INVENTORY_INTERVAL_MS,
     heartbeatIntervalMs: values.HEARTBEAT_INTERVAL_MS,
@@ -145,6 +198,16 @@ function configOf(values: z.output<typeof settings>): Config {
       json: values.LOG_JSON,
       name: values.LOG_SERVICE_NAME,
     },
+  }
+}
+
+function cephConfigOf(values: z.output<typeof cephSettings>): Config['ceph'] {
+  return {
+    configFile: values.CEPH_CONF,
+    user: values.CEPH_USER,
+    keyring: values.CEPH_KEYRING,
+    volumePool: values.CEPH_DEFAULT_POOL,
+    catalogPool: values.CEPH_CATALOG_POOL,
   }
 }
 

@@ -57,6 +57,25 @@ export class InvalidJobError extends JobError {
   }
 }
 
+/** What keeps something from being done. */
+export interface Blocker {
+  kind: 'watcher' | 'child' | 'snapshot'
+  /** A watcher's address, a child's path, a snapshot's name. */
+  name: string
+  /** A watcher's id, as in `client.4123`. */
+  client?: number
+}
+
+/** The job can be done once these are out of the way. */
+export class BlockedError extends JobError {
+  readonly blockers: readonly Blocker[]
+
+  constructor(code: string, message: string, blockers: readonly Blocker[], options: { retryable?: boolean } = {}) {
+    super(code, message, options)
+    this.blockers = blockers
+  }
+}
+
 /** The image is not this agent's, or not this tenant's: it is left alone. */
 export class ImageNotOursError extends JobError {
   constructor(message: string) {
@@ -71,6 +90,7 @@ export interface Failure {
   code: string
   /** Whether the same job may succeed later. */
   retryable: boolean
+  blockers?: readonly Blocker[]
 }
 
 type ErrorClass = abstract new (...fields: never[]) => CephError
@@ -108,7 +128,10 @@ const codes: readonly (readonly [ErrorClass, string])[] = [
 ]
 
 export function describeFailure(error: unknown): Failure {
-  if (error instanceof JobError) return { error: error.message, code: error.code, retryable: error.retryable }
+  if (error instanceof JobError) {
+    const blockers = error instanceof BlockedError ? { blockers: error.blockers } : {}
+    return { error: error.message, code: error.code, retryable: error.retryable, ...blockers }
+  }
   if (isTimeout(error)) return { error: 'the job took longer than it may', code: 'JOB_TIMEOUT', retryable: true }
   for (const [Class, code] of codes) {
     if (error instanceof Class) return { error: error.message, code, retryable: error.retryable }

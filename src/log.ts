@@ -1,4 +1,5 @@
 /** Logs: structured, each line of a job with the job's id, and no secret in any of them. */
+import { fstatSync } from 'node:fs'
 import { type DestinationStream, type Logger, pino } from 'pino'
 import { prettyFactory } from 'pino-pretty'
 import type { Config } from './config.js'
@@ -10,14 +11,42 @@ export type { Logger } from 'pino'
  */
 export function createLogger(config: Pick<Config, 'log' | 'broker'>, destination?: DestinationStream): Logger {
   const { enabled, level, json, name } = config.log
-  const redact = redactor(secretsOf(config.broker.url))
-  const readable = prettyFactory({
+  const redact = redactorOf(config)
+  const toText = destination === undefined && isJournal() ? journalText : textFor(destination)
+  const streamWrite = json ? redact : (line: string) => toText(redact(line))
+  return pino({ name, level, enabled, hooks: { streamWrite } }, destination ?? pino.destination({ sync: true }))
+}
+
+function textFor(destination: DestinationStream | undefined): (line: string) => string {
+  return prettyFactory({
     colorize: destination === undefined && process.stdout.isTTY === true,
     translateTime: 'SYS:HH:MM:ss.l',
     ignore: 'pid,hostname,name',
   })
-  const streamWrite = json ? redact : (line: string) => readable(redact(line))
-  return pino({ name, level, enabled, hooks: { streamWrite } }, destination ?? pino.destination({ sync: true }))
+}
+
+/** Whether standard output goes to the journal of systemd. A program that it starts inherits the variable all the same. */
+function isJournal(): boolean {
+  const { dev, ino } = fstatSync(process.stdout.fd)
+  return process.env.JOURNAL_STREAM === `${dev}:${ino}`
+}
+
+const withoutTime = prettyFactory({ colorize: false, ignore: 'pid,hostname,name,time,level' })
+
+/** By pino's levels, as sd-daemon(3) has them. */
+const priorities: readonly [level: number, priority: number][] = [
+  [60, 2],
+  [50, 3],
+  [40, 4],
+  [30, 6],
+]
+const debug = 7
+
+/** The journal has the time, and takes each line for an entry, with its priority in front. */
+function journalText(line: string): string {
+  const { level } = JSON.parse(line) as { level: number }
+  const priority = priorities.find(([least]) => level >= least)?.[1] ?? debug
+  return withoutTime(line).replace(/^(?=.)/gm, `<${priority}>`)
 }
 
 /** A shorter one would be found in words that have nothing to do with it; in a URL it is covered all the same. */
@@ -43,6 +72,11 @@ export function redactor(secrets: readonly string[]): (line: string) => string {
       .replace(secretField, `$1"${hidden}"`)
       .replace(cephxKey, hidden)
   }
+}
+
+/** For what is told by an agent that is so configured. */
+export function redactorOf({ broker }: Pick<Config, 'broker'>): (text: string) => string {
+  return redactor(secretsOf(broker.url))
 }
 
 function secretsOf(url: string): string[] {

@@ -11,17 +11,26 @@ import { AbortError, Cluster } from '../../lib/index.js'
 import { Broker } from '../amqp/broker.js'
 import { json } from '../amqp/publisher.js'
 import type { Config } from '../config.js'
+import { Health, type Part } from '../http/health.js'
+import { Probe } from '../http/probe.js'
+import { HttpServer } from '../http/server.js'
 import { collectInventory } from '../inventory/collect.js'
 import { Telemetry } from '../inventory/telemetry.js'
+import { Recovery } from '../jobs/recovery.js'
 import { JobRunner } from '../jobs/runner.js'
+import { Instance } from '../journal/instance.js'
+import { Journal } from '../journal/journal.js'
 import { createLogger, type Logger } from '../log.js'
+import { AgentMetrics } from '../metrics/agent.js'
 import { version } from '../version.js'
+import { Upkeep } from '../volumes/upkeep.js'
 
 export { importCatalogImage } from '../catalog.js'
 export { type Config, ConfigError, readConfig } from '../config.js'
 export type { Inventory, InventoryCatalogImage, InventoryVolume } from '../inventory/collect.js'
 export type { JobResult } from '../jobs/message.js'
 export type { Leftover, Rollback } from '../jobs/saga.js'
+export { InstanceLostError } from '../journal/instance.js'
 
 export interface AgentOptions {
   /** As `readConfig` gives it. */
@@ -41,11 +50,23 @@ export function createAgent({ config, log = createLogger(config) }: AgentOptions
 export class Agent {
   readonly #config: Config
   readonly #log: Logger
+  readonly #health = new Health()
+  readonly #metrics = new AgentMetrics(this.#health)
   readonly #stopped = new AbortController()
   /** What takes down what `start` has set up, last first. */
   readonly #takeDown: (() => Promise<void>)[] = []
+  #lose: (error: Error) => void = () => {}
+  /**
+   * Resolves, with an InstanceLostError, if the agent has been shut out of the cluster: it counted as gone, and others
+   * may have its jobs. It stops by itself then. A new one can be started, best in a new process.
+   */
+  readonly lost = new Promise<Error>(resolve => {
+    this.#lose = resolve
+  })
+  #httpUrl: string | undefined
   #starting: Promise<void> | undefined
   #stopping: Promise<void> | undefined
+  #unwinding = Promise.resolve()
 
   /** @internal */
   constructor(config: Config, log: Logger) {
@@ -53,10 +74,16 @@ export class Agent {
     this.#log = log
   }
 
+  /** Where `/healthz`, `/readyz` and `/metrics` are, such as `http://127.0.0.1:9283`; undefined before and after. */
+  get httpUrl(): string | undefined {
+    return this.#httpUrl
+  }
+
   /**
    * Connects to the cluster and to the broker. Resolves when jobs can come; if the broker is away, it waits for it.
    *
    * @throws {CephError} the cluster cannot be reached, or has no such pool; nothing is left running then
+   * @throws {Error} HTTP_PORT is in use, or HTTP_HOST is no address of this host
    * @throws {AbortError} stopped meanwhile
    */
   start(): Promise<void> {
@@ -78,7 +105,11 @@ export class Agent {
     const config = this.#config
     const log = this.#log
     log.info({ version, agentId: config.agentId }, 'starting')
+    await this.#listen()
     const cluster = await this.#connect()
+    const journal = await this.#openJournal(cluster)
+    this.#watch(this.#health.cluster, () => cluster.stat())
+    this.#watch(this.#health.journal, () => journal.records.isOpen(config.agentId, ''))
     const telemetry: Telemetry = new Telemetry({
       config,
       log,
@@ -91,14 +122,68 @@ export class Agent {
           options: { contentType: 'application/json', persistent: true },
         }),
     })
-    const runner = new JobRunner({ config, cluster, telemetry, log })
-    const broker = new Broker({ config, runner, log, onConnected: () => telemetry.connected() })
+    const metrics = this.#metrics
+    const runner = new JobRunner({ config, cluster, telemetry, journal, metrics, log })
+    const onConnected = () => {
+      telemetry.connected()
+      recovery.connected()
+    }
+    const onState = (trouble: string | undefined) => this.#health.broker.set(trouble)
+    const broker = new Broker({ config, runner, metrics, log, onConnected, onState })
+    const publish = broker.publishResult.bind(broker)
+    const recovery: Recovery = new Recovery({ config, journal, runner, log, publish })
+    const upkeep = new Upkeep({ config, cluster, journal, log })
+    metrics.watch({
+      jobsInHand: () => runner.inHand,
+      messagesWaiting: () => broker.countWaiting(),
+      openJobs: () => journal.records.listOpen(config.agentId),
+      doneJobs: () => journal.records.listDone(config.agentId),
+    })
     this.#takeDown.unshift(() => broker.close())
     this.#takeDown.unshift(() => telemetry.stop())
+    this.#takeDown.unshift(() => upkeep.stop())
+    this.#takeDown.unshift(() => recovery.stop())
     this.#takeDown.unshift(() => this.#finish(runner, broker))
     this.#checkNotStopped()
     telemetry.start()
+    // Before any message comes: what this agent had in hand when it died is in hand again then.
+    await recovery.start()
+    upkeep.start()
     await broker.start()
+  }
+
+  /** First of all and until the end: that something is not there yet, or not any more, is what it has to tell. */
+  async #listen(): Promise<void> {
+    const config = this.#config
+    const log = this.#log
+    const server = await HttpServer.listen({ config, health: this.#health, metrics: this.#metrics, log })
+    this.#httpUrl = server.url
+    this.#takeDown.unshift(async () => {
+      this.#httpUrl = undefined
+      await server.close()
+    })
+    log.info({ url: server.url }, 'health and metrics over HTTP')
+  }
+
+  #watch(part: Part, ask: () => Promise<unknown>): void {
+    const probe = new Probe(part, ask)
+    this.#takeDown.unshift(async () => probe.stop())
+  }
+
+  async #openJournal(cluster: Cluster): Promise<Journal> {
+    const { agentId, ceph } = this.#config
+    const journal = await Journal.open({ cluster, poolName: ceph.volumePool, agentId, log: this.#log })
+    this.#takeDown.unshift(() => journal.close())
+    journal.lost.addEventListener('abort', () => this.#onLost(journal.lost.reason), { once: true })
+    // At the very end, when the connection is closed: then nothing is under way, and whoever comes next need not wait.
+    this.#takeDown.push(async () => Instance.forget(journal.instance.id))
+    return journal
+  }
+
+  #onLost(error: Error): void {
+    this.#log.fatal({ err: error }, 'this agent must not go on')
+    this.#lose(error)
+    void this.stop()
   }
 
   async #connect(): Promise<Cluster> {
@@ -135,14 +220,22 @@ export class Agent {
 
   async #stop(): Promise<void> {
     this.#log.info('stopping')
+    this.#health.stopping = true
+    // Whoever has called `start` hears of its failure; here it only has to be over.
+    const started = this.#starting?.catch(() => {})
     this.#stopped.abort()
     await this.#unwind()
-    // Whoever has called `start` hears of its failure; here it only has to be over.
-    await this.#starting?.catch(() => {})
+    await started
     this.#log.info('stopped')
   }
 
-  async #unwind(): Promise<void> {
+  /** One at a time, also if a start that fails and a stop do so at once. */
+  #unwind(): Promise<void> {
+    this.#unwinding = this.#unwinding.then(() => this.#takeAllDown())
+    return this.#unwinding
+  }
+
+  async #takeAllDown(): Promise<void> {
     for (let takeDown = this.#takeDown.shift(); takeDown; takeDown = this.#takeDown.shift()) {
       try {
         await takeDown()

@@ -1,17 +1,22 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Config } from '../config.js'
 import { messageOf } from '../errors.js'
+import type { JobResult } from '../jobs/message.js'
 import type { JobRunner } from '../jobs/runner.js'
 import { brokerAddress, type Logger } from '../log.js'
+import type { AgentMetrics } from '../metrics/agent.js'
 import type { Outgoing } from './publisher.js'
 import { Session } from './session.js'
 
 interface Surroundings {
   config: Config
   runner: JobRunner
+  metrics: AgentMetrics
   log: Logger
   /** Called when jobs can come: at first, and after each loss of the broker. */
   onConnected: () => void
+  /** Told when the broker cannot be used, with the reason, and when it can: undefined. */
+  onState: (trouble: string | undefined) => void
 }
 
 /** The longest pause before the broker is tried again, in milliseconds, unless the first is longer. */
@@ -42,7 +47,8 @@ export class Broker {
   }
 
   async #stayConnected(onFirst: () => void): Promise<void> {
-    const { config, log, onConnected } = this.#surroundings
+    const { config, metrics, log, onConnected, onState } = this.#surroundings
+    let sessions = 0
     const address = brokerAddress(config.broker.url)
     const { signal } = this.#stopping
     for (let failures = 0; !signal.aborted; failures++) {
@@ -51,12 +57,16 @@ export class Broker {
         this.#session = session
         failures = 0
         log.info({ broker: address, queue: config.broker.taskQueue }, 'connected to the broker')
+        if (sessions++ > 0) metrics.reconnected()
+        onState(undefined)
         onFirst()
         onConnected()
         const reason = await Promise.race([session.ended, this.#stopped])
         if (reason) log.warn({ broker: address, reason: reason.message }, 'lost the broker')
+        onState(reason?.message ?? 'closed')
       } catch (error) {
         if (!signal.aborted) log.warn({ broker: address, reason: messageOf(error) }, 'no connection to the broker')
+        onState(messageOf(error))
       }
       this.#session = undefined
       await this.#pause(failures)
@@ -79,6 +89,17 @@ export class Broker {
     if (!this.#session) throw new Error('not connected to the broker')
     if (this.#session.isBlocked) throw new Error('the broker takes nothing at the moment')
     await this.#session.publish(message)
+  }
+
+  /** Has the broker take a result that no message waits for. Returns false if the broker is away. */
+  async publishResult(action: string, result: JobResult): Promise<boolean> {
+    return (await this.#session?.publishResult(action, result)) ?? false
+  }
+
+  /** How many messages of the task queue nobody has in hand. Rejects if the broker is away. */
+  async countWaiting(): Promise<number> {
+    if (!this.#session) throw new Error('not connected to the broker')
+    return this.#session.countWaiting()
   }
 
   /** Takes no further messages. Resolves when those in hand are answered, or belong to no session any more. */

@@ -4,9 +4,11 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type Channel, type ChannelModel, type ConsumeMessage, connect } from 'amqplib'
 import type { Config } from '../config.js'
 import { messageOf } from '../errors.js'
-import { NotAJobError } from '../jobs/message.js'
+import { type JobResult, NotAJobError } from '../jobs/message.js'
 import { type JobRunner, NotDoneError } from '../jobs/runner.js'
+import { InterruptedError } from '../jobs/saga.js'
 import type { Logger } from '../log.js'
+import type { AgentMetrics } from '../metrics/agent.js'
 import { deadLetter, resultMessage, toDeadLetterQueue } from './outgoing.js'
 import { type Outgoing, Publisher, UnroutableError } from './publisher.js'
 import { declareTopology } from './topology.js'
@@ -14,7 +16,10 @@ import { declareTopology } from './topology.js'
 interface Surroundings {
   config: Config
   runner: JobRunner
+  metrics: AgentMetrics
   log: Logger
+  /** Told when the broker cannot be used, with the reason, and when it can: undefined. */
+  onState: (trouble: string | undefined) => void
 }
 
 /** Milliseconds to reach the broker in. */
@@ -64,10 +69,12 @@ export class Session implements AsyncDisposable {
     connection.on('blocked', reason => {
       this.#blocked = true
       surroundings.log.warn({ reason }, 'the broker takes nothing at the moment')
+      surroundings.onState(`it takes nothing at the moment: ${reason}`)
     })
     connection.on('unblocked', () => {
       this.#blocked = false
       surroundings.log.info('the broker takes messages again')
+      surroundings.onState(undefined)
     })
   }
 
@@ -146,20 +153,43 @@ export class Session implements AsyncDisposable {
   }
 
   async #process(channel: Channel, message: ConsumeMessage): Promise<void> {
-    const { config, runner, log } = this.#surroundings
+    const { config, log } = this.#surroundings
     try {
-      const { job, result } = runner.take(message.content)
-      const handedOver = await this.#handOver(resultMessage(config, job.action, await result))
-      if (!handedOver) return
-      runner.forget(job.taskId, result)
+      if (!(await this.#answer(message))) return
     } catch (error) {
-      if (error instanceof NotDoneError) return // stays in the queue
       if (!(error instanceof NotAJobError)) throw error
       log.warn({ reason: error.message }, 'not a job: dead-lettered')
       const handedOver = await this.#handOver(deadLetter(config, message, error.message))
       if (!handedOver) return
     }
     if (!this.#isOver) channel.ack(message)
+  }
+
+  /**
+   * Has the job done, and the result published. Returns false if that has not come to its end: then it stays in the queue.
+   *
+   * @throws {NotAJobError}
+   */
+  async #answer(message: ConsumeMessage): Promise<boolean> {
+    const { runner, metrics } = this.#surroundings
+    const onBegin = () => metrics.jobBegun(message.properties.timestamp)
+    const { job, answer, release } = runner.take(message.content, onBegin)
+    try {
+      const { result, settle } = await answer
+      if (!(await this.publishResult(job.action, result))) return false
+      await settle()
+      return true
+    } catch (error) {
+      if (error instanceof NotDoneError || error instanceof InterruptedError) return false
+      throw error
+    } finally {
+      release()
+    }
+  }
+
+  /** Returns false if the session has ended first. */
+  publishResult(action: string, result: JobResult): Promise<boolean> {
+    return this.#handOver(resultMessage(this.#surroundings.config, action, result))
   }
 
   /**
@@ -204,6 +234,19 @@ export class Session implements AsyncDisposable {
   async publish(message: Outgoing): Promise<void> {
     if (!this.#publisher || this.#isOver) throw new Error('not connected to the broker')
     await this.#publisher.publish(message)
+  }
+
+  /** How many messages of the task queue nobody has in hand. */
+  async countWaiting(): Promise<number> {
+    // On a channel of its own: the broker closes it if there is no such queue.
+    const counting = async () => {
+      const channel = await this.#connection.createChannel()
+      channel.on('error', () => {}) // what was asked rejects with it
+      const { messageCount } = await channel.checkQueue(this.#surroundings.config.broker.taskQueue)
+      await channel.close()
+      return messageCount
+    }
+    return Promise.race([counting(), this.ended.then(throwIt)])
   }
 
   /** Takes no further messages, and resolves when the broker knows that those in hand are answered. */

@@ -31,6 +31,10 @@ export async function runAgent(): Promise<void> {
     void agent.stop()
   }
   for (const name of ENDINGS) process.on(name, stop)
+  // The agent has said why, and stops by itself: whoever supervises the process starts another.
+  void agent.lost.then(() => {
+    process.exitCode = 1
+  })
   try {
     await agent.start()
   } catch (error) {

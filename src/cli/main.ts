@@ -2,7 +2,12 @@
 import { Command } from 'commander'
 import { version } from '../version.js'
 import { addAgentCommand } from './agent.js'
+import { addAuditCommand } from './audit.js'
+import { addCatalogCommands } from './catalog.js'
+import { addCompletionCommand } from './completion.js'
 import { addDevCommands } from './dev.js'
+import { addDoctorCommand } from './doctor.js'
+import { addJobsCommands } from './jobs.js'
 
 const program = new Command('cephkit')
   .description('Ceph for Node.js, in process, and a storage agent made of it')
@@ -10,7 +15,12 @@ const program = new Command('cephkit')
   .showHelpAfterError('(--help tells more)')
 
 addAgentCommand(program)
+addJobsCommands(program)
+addAuditCommand(program)
+addCatalogCommands(program)
 addDevCommands(program)
+addDoctorCommand(program)
+addCompletionCommand(program)
 
 try {
   await program.parseAsync()

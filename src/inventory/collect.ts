@@ -1,43 +1,50 @@
-import type { Cluster, Image, ImageStat, Pool } from '../../lib/index.js'
-import { PoolNotFoundError } from '../../lib/index.js'
+import { z } from 'zod'
+import type { Cluster, ImageDetails, Pool, UnreadableImage } from '../../lib/index.js'
+import { ImageNotFoundError, PoolNotFoundError, TimeoutError } from '../../lib/index.js'
 import { baseSnapshot } from '../catalog.js'
-import { mapLimited } from '../concurrency.js'
 import type { Config } from '../config.js'
 import type { Logger } from '../log.js'
-import { lookAt } from '../volumes/find.js'
+import { orLeftOut } from './left-out.js'
+import { canMeasureUse, measureUse } from './used-bytes.js'
 
-/** `storage.inventory.v1`. What is optional is left out when it could not be measured; it is never 0 instead. */
-export interface Inventory {
-  schemaVersion: 'storage.inventory.v1'
-  storageId: string
-  /** As an ISO 8601 date. */
-  collectedAt: string
-  cluster: { fsid: string; health?: string }
-  /** Raw bytes of the whole cluster: replicas count. */
-  capacity?: { totalBytes: number; usedBytes: number; availBytes: number }
-  volumes: InventoryVolume[]
-  catalog: InventoryCatalogImage[]
-}
+const bytes = z.int().min(0)
 
-export interface InventoryVolume {
-  /** The image's name. */
-  refId: string
-  pool: string
-  sizeBytes?: number
-  usedBytes?: number
-  /** Whether an initiator has a session with it. */
-  isAttached: boolean
-}
+const volumeSchema = z.object({
+  refId: z.string().describe("the image's name"),
+  pool: z.string(),
+  sizeBytes: bytes.optional(),
+  usedBytes: bytes.optional().describe('in whole objects, as rbd du counts'),
+  isAttached: z.boolean().describe('whether an initiator has a session with it'),
+})
 
-export interface InventoryCatalogImage {
-  /** The image's name, as `storage.create` takes it for `imageId`. */
-  refId: string
-  pool: string
-  name: string
-  sizeBytes?: number
-  /** The snapshot that volumes are cloned from; absent while there is none. */
-  source?: { image: string; snap: string }
-}
+const catalogImageSchema = z.object({
+  refId: z.string().describe("the image's name, as storage.create takes it for imageId"),
+  pool: z.string(),
+  name: z.string(),
+  sizeBytes: bytes.optional(),
+  source: z
+    .object({ image: z.string(), snap: z.string() })
+    .optional()
+    .describe('the snapshot that volumes are cloned from; absent while there is none'),
+})
+
+/** What is optional is left out when it could not be measured; it is never 0 instead. */
+export const inventorySchema = z.object({
+  schemaVersion: z.literal('storage.inventory.v1'),
+  storageId: z.string().describe("the agent's id"),
+  collectedAt: z.iso.datetime(),
+  cluster: z.object({ fsid: z.string(), health: z.string().optional() }),
+  capacity: z
+    .object({ totalBytes: bytes, usedBytes: bytes, availBytes: bytes })
+    .optional()
+    .describe('raw bytes of the whole cluster: replicas count'),
+  volumes: z.array(volumeSchema),
+  catalog: z.array(catalogImageSchema),
+})
+
+export type Inventory = z.output<typeof inventorySchema>
+export type InventoryVolume = z.output<typeof volumeSchema>
+export type InventoryCatalogImage = z.output<typeof catalogImageSchema>
 
 interface Source {
   cluster: Cluster
@@ -46,9 +53,6 @@ interface Source {
   /** Asked before each image, as each that cannot be measured may take its time until Ceph gives up. */
   signal: AbortSignal
 }
-
-/** How many images are open at a time. Each is a few round trips, so this hides their latency; more would not. */
-const imagesAtOnce = 16
 
 /**
  * Lists everything. Fails only if it could not be complete: without the lists of images it would deny what exists.
@@ -87,81 +91,73 @@ async function capacityOf(cluster: Cluster): Promise<NonNullable<Inventory['capa
 
 async function collectVolumes(source: Source): Promise<InventoryVolume[]> {
   await using pool = await source.cluster.openPool(source.config.ceph.volumePool)
-  return await collectImages(pool, source, measureVolume, name => ({
-    refId: name,
-    pool: pool.name,
-    // No volume is exposed over iSCSI yet, so no initiator can have a session.
-    isAttached: false,
+  const images = await listImages(pool, source, image => ({
+    id: image.id,
+    size: image.size,
+    measurable: canMeasureUse(image),
   }))
-}
-
-async function measureVolume(image: Image, log: Logger): Promise<{ sizeBytes: number; usedBytes?: number }> {
-  const stat = await image.stat()
-  if (!canMeasureUse(stat)) return { sizeBytes: stat.size }
-  const usedBytes = await orLeftOut(image.usedBytes(), log, `use of ${image.pool.path}/${image.name}`)
-  return { sizeBytes: stat.size, ...(usedBytes !== undefined && { usedBytes }) }
-}
-
-/** Without a valid object map, RBD would have to ask for every object that the image could have. */
-function canMeasureUse({ features, flags }: ImageStat): boolean {
-  return features.includes('fast-diff') && flags.length === 0
+  const readable = images.flatMap(({ name, details }) => (details ? [{ name, ...details }] : []))
+  const measurable = readable.filter(image => image.measurable)
+  const measures = await measureUse(pool, measurable, { ...source, imagesInPool: images.length })
+  return images.map(({ name, details }) => {
+    const measure = details && measures.get(details.id)
+    return {
+      refId: name,
+      pool: pool.name,
+      ...(details && { sizeBytes: details.size }),
+      ...(measure && { usedBytes: measure.usedBytes }),
+      // No volume is exposed over iSCSI yet, so no initiator can have a session.
+      isAttached: false,
+    }
+  })
 }
 
 /** A pool that does not exist is an empty catalog; one that cannot be read is not. */
 async function collectCatalog(source: Source): Promise<InventoryCatalogImage[]> {
   try {
     await using pool = await source.cluster.openPool(source.config.ceph.catalogPool)
-    return await collectImages(pool, source, measureCatalogImage, name => ({ refId: name, pool: pool.name, name }))
+    const images = await listImages(pool, source, catalogDetails)
+    return images.map(({ name, details }) => ({ refId: name, pool: pool.name, name, ...details }))
   } catch (error) {
     if (error instanceof PoolNotFoundError) return []
     throw error
   }
 }
 
-async function measureCatalogImage(image: Image): Promise<Pick<InventoryCatalogImage, 'sizeBytes' | 'source'>> {
-  const base = (await image.listSnapshots()).find(({ name }) => name === baseSnapshot)
-  if (base === undefined) return { sizeBytes: await image.size() }
-  return { sizeBytes: base.size, source: { image: image.name, snap: base.name } }
+function catalogDetails({ name, size, snapshots }: ImageDetails): Pick<InventoryCatalogImage, 'sizeBytes' | 'source'> {
+  const base = snapshots.find(snapshot => snapshot.name === baseSnapshot)
+  return base ? { sizeBytes: base.size, source: { image: name, snap: base.name } } : { sizeBytes: size }
 }
 
-/**
- * An image that is removed meanwhile is left out. One that cannot be measured, or not even be opened, while the pool lists
- * it, is listed without its measures.
- */
-async function collectImages<Known, Measured>(
+interface Listed<Details> {
+  name: string
+  /** Undefined for an image that is there, and cannot be read. */
+  details?: Details
+}
+
+async function listImages<Details>(
   pool: Pool,
   { log, signal }: Source,
-  measure: (image: Image, log: Logger) => Promise<Measured>,
-  known: (name: string) => Known,
-): Promise<(Known & Partial<Measured>)[]> {
-  const images = await mapLimited(await pool.listImages(), imagesAtOnce, async ({ name }) => {
-    signal.throwIfAborted()
-    const looking = lookAt(pool, name, image => measure(image, log))
-    const measuring = looking.then(measured => ({ name, measured, opened: measured !== undefined }))
-    return (await orLeftOut(measuring, log, `${pool.path}/${name}`)) ?? { name, measured: undefined, opened: true }
-  })
-  const listed = images.every(({ opened }) => opened) ? images : await stillListed(pool, images, log)
-  return listed.map(({ name, measured }) => ({ ...known(name), ...measured }))
-}
-
-async function stillListed<T extends { name: string; opened: boolean }>(
-  pool: Pool,
-  images: T[],
-  log: Logger,
-): Promise<T[]> {
-  const names = new Set((await pool.listImages()).map(({ name }) => name))
-  return images.filter(({ name, opened }) => {
-    if (opened) return true
-    if (names.has(name)) log.warn({ what: `${pool.path}/${name}` }, 'listed, but cannot be opened')
-    return names.has(name)
-  })
-}
-
-async function orLeftOut<T>(measuring: Promise<T>, log: Logger, what: string): Promise<T | undefined> {
+  describe: (image: ImageDetails) => Details,
+): Promise<Listed<Details>[]> {
+  const images: Listed<Details>[] = []
   try {
-    return await measuring
+    for await (const image of pool.listImageDetails({ signal })) {
+      if (image.error) logUnreadable(pool, image, log)
+      images.push(image.error ? { name: image.name } : { name: image.name, details: describe(image) })
+    }
   } catch (error) {
-    log.warn({ what, err: error }, 'not measured')
-    return undefined
+    // Some of the pool does not answer. What is there can be told all the same, if the list of it does.
+    if (!(error instanceof TimeoutError)) throw error
+    log.warn({ what: pool.path, err: error }, 'not measured from here on')
+    const known = new Set(images.map(({ name }) => name))
+    for (const { name } of await pool.listImages({ signal })) if (!known.has(name)) images.push({ name })
   }
+  return images
+}
+
+function logUnreadable(pool: Pool, { name, error }: UnreadableImage, log: Logger): void {
+  const what = `${pool.path}/${name}`
+  if (error instanceof ImageNotFoundError) log.warn({ what }, 'listed, but cannot be opened')
+  else log.warn({ what, err: error }, 'not measured')
 }

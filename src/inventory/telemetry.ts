@@ -1,10 +1,19 @@
 import { hostname } from 'node:os'
+import { z } from 'zod'
 import { coalesced } from '../concurrency.js'
 import type { Config } from '../config.js'
 import { messageOf } from '../errors.js'
 import type { Logger } from '../log.js'
 import { version } from '../version.js'
 import type { Inventory } from './collect.js'
+
+export const heartbeatSchema = z.object({
+  agentId: z.string(),
+  version: z.string(),
+  capabilities: z.array(z.string()),
+  host: z.string(),
+  ts: z.iso.datetime(),
+})
 
 interface Source {
   config: Config
@@ -87,7 +96,7 @@ export class Telemetry {
       capabilities: ['storage', 'inventory'],
       host: hostname(),
       ts: new Date().toISOString(),
-    })
+    } satisfies z.output<typeof heartbeatSchema>)
   }
 
   #inventory(): void {

@@ -6,10 +6,27 @@ import { InvalidJobError } from '../errors.js'
 import { refreshData, refreshInventory } from '../inventory/refresh.js'
 import type { Telemetry } from '../inventory/telemetry.js'
 import type { Logger } from '../log.js'
+import { cloneData, clonedResult, cloneVolume, planClone } from '../volumes/clone.js'
 import { createData, createVolume, planCreate } from '../volumes/create.js'
-import { deleteData, deleteVolume, planDelete } from '../volumes/delete.js'
+import { deleteData, deletedResult, deleteResult, deleteVolume, planDelete } from '../volumes/delete.js'
+import { flattenData, flattenedResult, flattenResult, flattenVolume, planFlatten } from '../volumes/flatten.js'
+import { madeResult, volumeResult } from '../volumes/make.js'
+import { planQos, qosData, qosResult, qosSetResult, setQos } from '../volumes/qos.js'
+import { planResize, resizeData, resizedResult, resizeResult, resizeVolume } from '../volumes/resize.js'
+import {
+  createSnapshot,
+  planSnapshot,
+  snapshotCreateData,
+  snapshotData,
+  snapshotOf,
+  snapshotResult,
+} from '../volumes/snapshot-create.js'
+import { deleteSnapshot, snapshotDeleted, snapshotDeleteResult } from '../volumes/snapshot-delete.js'
+import { listSnapshots, planSnapshotList, snapshotListData, snapshotListResult } from '../volumes/snapshot-list.js'
+import { rollBack } from '../volumes/snapshot-rollback.js'
 import { describeIssues } from './data.js'
 import type { JobMessage } from './message.js'
+import type { Progress, RunOptions, Saga } from './saga.js'
 
 /** What actions work with. */
 export interface Services {
@@ -18,14 +35,23 @@ export interface Services {
   telemetry: Telemetry
   /** In a job, each line has the job's id. */
   log: Logger
-  /** Aborted when the agent cannot wait any longer: what may take long ends then, and goes on when the job comes again. */
+  /**
+   * Aborted when the job is cancelled, or the agent cannot wait any longer: what may take long ends then. Afterwards the job
+   * is undone in the one case, and goes on where it was in the other, in whichever process has it next.
+   */
   signal: AbortSignal
+  /** Aborted only in the other case: for what cannot be undone. */
+  interrupt: AbortSignal
+  /** When the job was begun at first, as an ISO 8601 date: the same for each process that goes on with it. */
+  begunAt: string
 }
 
-/** What a job comes down to once its data has been read. */
+/** What a job comes down to once its data has been read. It is kept in the journal, so it is what JSON can hold. */
 export interface Plan {
-  /** `pool/image`. Jobs on the same image run one after the other. */
+  /** `pool/image`. One job at a time works on an image, whichever agent has it. */
   image?: string
+  /** In milliseconds: after this, no further step is begun. Default: no limit. */
+  limitMs?: number
 }
 
 interface Row<Data, P extends Plan> {
@@ -33,56 +59,170 @@ interface Row<Data, P extends Plan> {
   /** Another name for the same. */
   alias?: string
   data: z.ZodType<Data>
-  /** @throws {InvalidJobError} */
+  /** Looks at nothing but these, so that the same job has the same plan. @throws {InvalidJobError} */
   plan: (job: JobMessage, data: Data, config: Config) => P
-  run: (services: Services, plan: P) => Promise<object>
 }
 
-/** A job that is ready to run. */
-export interface PlannedJob {
-  image: string | undefined
-  run: (services: Services) => Promise<object>
+/** An action that changes something: the journal has all about it. */
+interface ChangeRow<Data, P extends Plan, Done extends object, Given extends object> extends Row<Data, P> {
+  /** What the result is. */
+  gives: z.ZodType<Given>
+  saga: Saga<Services, P, Done>
+  result: (plan: P, done: Done) => Given
 }
 
-type Action = (job: JobMessage, config: Config) => PlannedJob
+/** An action that only looks, and looks again when it is asked again. */
+interface LookRow<Data, P extends Plan, Given extends object> extends Row<Data, P> {
+  gives?: z.ZodType<Given>
+  look: (services: Services, plan: P) => Promise<Given>
+}
+
+export interface ChangeAction {
+  begin: () => Progress
+  run: (services: Services, plan: object, options: RunOptions) => Promise<object>
+}
+
+export interface Action {
+  /** What may be asked, and what the result is, for whoever describes it. */
+  data: z.ZodType
+  gives: z.ZodType | undefined
+  /** @throws {InvalidJobError} wrong data: every problem is named */
+  plan: (job: JobMessage, config: Config) => Plan
+  change?: ChangeAction
+  look?: (services: Services, plan: Plan) => Promise<object>
+}
 
 const actions = new Map<string, Action>([
-  ...row({
+  ...change({
     name: 'storage.create',
     alias: 'disk.create',
     data: createData,
+    gives: volumeResult,
     plan: planCreate,
-    run: createVolume,
+    saga: createVolume,
+    result: madeResult,
   }),
-  ...row({
+  ...change({
     name: 'storage.delete',
     alias: 'disk.delete',
     data: deleteData,
+    gives: deleteResult,
     plan: planDelete,
-    run: deleteVolume,
+    saga: deleteVolume,
+    result: deletedResult,
   }),
-  ...row({
+  ...change({
+    name: 'storage.clone',
+    data: cloneData,
+    gives: volumeResult,
+    plan: planClone,
+    saga: cloneVolume,
+    result: clonedResult,
+  }),
+  ...change({
+    name: 'storage.resize',
+    data: resizeData,
+    gives: resizeResult,
+    plan: planResize,
+    saga: resizeVolume,
+    result: resizedResult,
+  }),
+  ...change({
+    name: 'storage.flatten',
+    data: flattenData,
+    gives: flattenResult,
+    plan: planFlatten,
+    saga: flattenVolume,
+    result: flattenedResult,
+  }),
+  ...change({
+    name: 'storage.snapshot.create',
+    data: snapshotCreateData,
+    gives: snapshotResult,
+    plan: planSnapshot,
+    saga: createSnapshot,
+    result: snapshotOf,
+  }),
+  ...change({
+    name: 'storage.snapshot.delete',
+    data: snapshotData,
+    gives: snapshotDeleteResult,
+    plan: planSnapshot,
+    saga: deleteSnapshot,
+    result: snapshotDeleted,
+  }),
+  ...change({
+    name: 'storage.snapshot.rollback',
+    data: snapshotData,
+    gives: snapshotResult,
+    plan: planSnapshot,
+    saga: rollBack,
+    result: snapshotOf,
+  }),
+  ...change({
+    name: 'storage.qos.set',
+    data: qosData,
+    gives: qosResult,
+    plan: planQos,
+    saga: setQos,
+    result: qosSetResult,
+  }),
+  ...look({
+    name: 'storage.snapshot.list',
+    data: snapshotListData,
+    gives: snapshotListResult,
+    plan: planSnapshotList,
+    look: listSnapshots,
+  }),
+  ...look({
     name: 'inventory.refresh',
     data: refreshData,
     plan: () => ({}),
-    run: refreshInventory,
+    look: refreshInventory,
   }),
 ])
 
-/** @throws {InvalidJobError} no such action, or wrong data: every problem is named */
-export function planJob(job: JobMessage, config: Config): PlannedJob {
-  const action = actions.get(job.action)
-  if (!action)
-    throw new InvalidJobError([`action: ${JSON.stringify(job.action)} is none of ${[...actions.keys()].join(', ')}`])
-  return action(job, config)
+/** By name; one that has another name, too, is there twice. */
+export function allActions(): ReadonlyMap<string, Action> {
+  return actions
 }
 
-function row<Data, P extends Plan>({ name, alias, data, plan, run }: Row<Data, P>): [string, Action][] {
-  const action: Action = (job, config) => {
+export function isAction(name: string): boolean {
+  return actions.has(name)
+}
+
+/** @throws {InvalidJobError} there is none of that name */
+export function actionOf(job: JobMessage): Action {
+  const action = actions.get(job.action)
+  if (action) return action
+  throw new InvalidJobError([`action: ${JSON.stringify(job.action)} is none of ${[...actions.keys()].join(', ')}`])
+}
+
+function change<Data, P extends Plan, Done extends object, Given extends object>(
+  row: ChangeRow<Data, P, Done, Given>,
+): [string, Action][] {
+  const { data, gives, saga, result } = row
+  const run = async (services: Services, plan: object, options: RunOptions) => {
+    // It is what this row's own `plan` gave, perhaps by way of the journal.
+    const own = plan as P
+    return result(own, await saga.run(services, own, options))
+  }
+  return named(row, { data, gives, plan: planOf(row), change: { begin: () => saga.begin(), run } })
+}
+
+function look<Data, P extends Plan, Given extends object>(row: LookRow<Data, P, Given>): [string, Action][] {
+  const { data, gives } = row
+  return named(row, { data, gives, plan: planOf(row), look: (services, plan) => row.look(services, plan as P) })
+}
+
+function planOf<Data, P extends Plan>({ data, plan }: Row<Data, P>): Action['plan'] {
+  return (job, config) => {
     const parsed = data.safeParse(job.data, { reportInput: true })
     if (!parsed.success) throw new InvalidJobError(describeIssues(parsed.error))
-    const planned = plan(job, parsed.data, config)
-    return { image: planned.image, run: services => run(services, planned) }
+    return plan(job, parsed.data, config)
   }
+}
+
+function named({ name, alias }: { name: string; alias?: string }, action: Action): [string, Action][] {
   return [name, ...(alias === undefined ? [] : [alias])].map(each => [each, action])
 }

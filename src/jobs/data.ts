@@ -11,10 +11,17 @@ export function dataSchema<Shape extends z.ZodRawShape>(
   shape: Shape,
   aliases: Partial<Record<keyof Shape & string, readonly string[]>> = {},
 ) {
+  const object = z.strictObject({ ...shape, target: z.string('must be a string').optional() })
   return z
     .unknown()
     .transform((data, context) => underOneName(data as Record<string, unknown>, aliases, context))
-    .pipe(z.strictObject({ ...shape, target: z.string('must be a string').optional() }))
+    .pipe(object.meta({ description: describeAliases(aliases) }))
+}
+
+/** For whoever describes the schema. */
+function describeAliases(aliases: Record<string, readonly string[] | undefined>): string | undefined {
+  const described = Object.entries(aliases).map(([key, others = []]) => `${key} may be called ${others.join(', ')}`)
+  return described.length > 0 ? described.join('; ') : undefined
 }
 
 function underOneName(

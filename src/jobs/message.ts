@@ -33,16 +33,45 @@ export class NotAJobError extends Error {
   }
 }
 
+const nothingLeft: Rollback = { complete: true, leftovers: [] }
+
 /** AMQP's limit for a correlation id, which the task's id becomes, and for a routing key, which the action is part of. */
 const longestId = 255
 const longestAction = 200
 
-const envelope = z.object({
+export const envelopeSchema = z.object({
   taskId: text(longestId),
   agentId: z.string(),
   action: text(longestAction),
   tenantId: text(longestId).or(z.literal('')).nullish(),
   data: z.record(z.string(), z.unknown()).nullish(),
+})
+
+const blocker = z.object({
+  kind: z.enum(['watcher', 'child', 'snapshot']),
+  name: z.string().meta({ description: "a watcher's address, a child's path, a snapshot's name" }),
+  client: z.int().optional(),
+})
+
+const leftover = z.object({ kind: z.string(), name: z.string(), reason: z.string() })
+
+export const resultSchema = z.object({
+  taskId: z.string(),
+  agentId: z.string(),
+  ok: z.boolean(),
+  result: z.looseObject({}).optional().meta({ description: 'if ok' }),
+  error: z.string().optional(),
+  code: z.string().optional().meta({ description: 'a stable word, such as INVALID_JOB' }),
+  retryable: z
+    .boolean()
+    .optional()
+    .meta({ description: 'whether the same job may succeed later, under another taskId' }),
+  blockers: z.array(blocker).optional().meta({ description: 'what is in the way' }),
+  rollback: z
+    .object({ complete: z.boolean(), leftovers: z.array(leftover) })
+    .optional()
+    .meta({ description: 'whether all is as it was before a job that has failed, and what is not' }),
+  finishedAt: z.iso.datetime(),
 })
 
 function text(longest: number) {
@@ -56,7 +85,7 @@ function text(longest: number) {
 
 /** @throws {NotAJobError} */
 export function readJob(content: Uint8Array, agentId: string): JobMessage {
-  const parsed = envelope.safeParse(parseJson(content), { reportInput: true })
+  const parsed = envelopeSchema.safeParse(parseJson(content), { reportInput: true })
   if (!parsed.success) throw new NotAJobError(`no job: ${describeIssues(parsed.error).join('; ')}`)
   const { data, tenantId, ...job } = parsed.data
   if (job.agentId !== agentId) throw new NotAJobError(`for agent ${JSON.stringify(job.agentId)}, this is ${agentId}`)
@@ -77,13 +106,17 @@ export function succeeded(job: JobMessage, result: object): JobResult {
 
 export function failed(job: JobMessage, error: unknown): JobResult {
   // What failed before any step could begin, or has none, has made nothing that would have to be undone.
-  const [cause, rollback] =
-    error instanceof StepFailedError ? [error.cause, error.rollback] : [error, { complete: true, leftovers: [] }]
+  const [failure, rollback] =
+    error instanceof StepFailedError ? [error.failure, error.rollback] : [describeFailure(error), nothingLeft]
+  const { code, retryable, blockers } = failure
   return {
     taskId: job.taskId,
     agentId: job.agentId,
     ok: false,
-    ...describeFailure(cause),
+    error: failure.error,
+    code,
+    retryable,
+    ...(blockers !== undefined && { blockers }),
     rollback,
     finishedAt: new Date().toISOString(),
   }

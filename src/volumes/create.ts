@@ -1,15 +1,13 @@
 import { z } from 'zod'
-import { type Cluster, ImageExistsError, MiB, type Pool } from '../../lib/index.js'
-import { findSource } from '../catalog.js'
+import { type Image, ImageNotFoundError, MiB, type Pool } from '../../lib/index.js'
+import { baseSnapshot, findSource } from '../catalog.js'
 import type { Config } from '../config.js'
-import { ImageNotOursError, InvalidJobError, JobError } from '../errors.js'
-import type { Services } from '../jobs/actions.js'
+import { JobError } from '../errors.js'
+import type { Plan, Services } from '../jobs/actions.js'
 import { cephName, dataSchema, nonEmptyText, sizeAliases, sizeInMiB } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
-import { imageName, iqnOf } from '../names.js'
-import { clearRemains, findVolume, onceClosed } from './find.js'
-import { type Stamp, writeStamp } from './stamp.js'
+import { findImage, findReady, freeName, makeImage, makeReady, type NewVolume, planNew } from './make.js'
 
 export const createData = dataSchema(
   {
@@ -30,147 +28,65 @@ function portals() {
   return z.array(z.unknown(), 'must be a list').max(16, 'must be at most 16').pipe(z.array(portal))
 }
 
-interface CreatePlan {
+interface CreatePlan extends Plan, NewVolume {
   /** `pool/name` */
   image: string
-  name: string
-  maker: { agent: string; task: string }
-  tenantId: string
-  imageId: string | undefined
+  catalogName: string
+  imageId?: string
   sizeBytes: number
 }
 
-interface Place {
-  cluster: Cluster
-  volumes: Pool
-  catalogName: string
-}
-
-/** An image of this job's; without a stamp if it was made just now. */
-interface VolumeImage {
-  name: string
-  id: string
-  stamp?: Stamp
-}
-
 /**
- * A volume is a clone of a catalog image, or blank, of the size asked for. Running this twice for one task makes one
- * volume: its name follows from the task, and its stamp says what it is.
+ * A volume is a clone of a catalog image, or blank, of the size asked for.
  *
- * The stamp is the first thing that an image gets, and comes only when the clone is whole. Without one an image is never
- * taken for ours; what a creation cut short has left is cleared away (`clearRemains` says why that is safe).
- *
- * The name comes first, so that its undo takes away what an earlier delivery of the job has left, however early this one
- * fails.
+ * The name comes first, so that its undo takes away whatever the task has left under it, however early this fails.
  */
-const create = Saga.of<Place, CreatePlan>()
+export const createVolume = Saga.of<Services, CreatePlan>()
   .step('name', {
-    // A name needs no making.
-    make: async (_place, plan) => plan.name,
-    undo: ({ volumes }, _name, plan) => freeName(volumes, plan),
-    leaves: (_place, { image }) => ({ kind: 'image', name: image }),
+    find: async (_services, plan) => plan.name,
+    undo: (services, _name, plan) => freeName(services, plan),
+    leaves: (_services, { image }) => ({ kind: 'image', name: image }),
   })
   .step('image', {
-    find: ({ volumes }, plan): Promise<VolumeImage | undefined> => findVolume(volumes, plan.name, plan.maker),
-    make: makeImage,
-  })
-  .step('stamp', {
-    find: async (_place, _plan, at) => at.image.stamp,
-    make: ({ volumes }, plan, at) => stampImage(volumes, plan, at.image),
+    find: findImage,
+    make: (services, plan) => makeImage(services, plan, pool => makeIn(pool, services, plan)),
   })
   .step('ready', {
-    find: async (_place, _plan, at) => at.stamp.readyAt,
-    // Grows it and says so.
-    make: ({ volumes }, plan, at) => growAndMark(volumes, plan, at.stamp),
+    find: findReady,
+    // Grows it and stamps it.
+    make: (services, plan, at) => makeReady(services, plan, at.image, (image, size) => grow(image, plan, size)),
   })
 
 export function planCreate(job: JobMessage, data: z.output<typeof createData>, config: Config): CreatePlan {
-  const tenantId = tenantOf(job, data.tenantId)
-  const name = imageName({ taskId: job.taskId, tenantId, name: data.name })
+  const volume = planNew(job, data, config)
   return {
-    image: `${config.ceph.volumePool}/${name}`,
-    name,
-    maker: { agent: config.agentId, task: job.taskId },
-    tenantId,
-    imageId: data.imageId,
+    ...volume,
+    image: `${volume.poolName}/${volume.name}`,
+    limitMs: config.createTimeoutMs,
+    catalogName: config.ceph.catalogPool,
+    ...(data.imageId !== undefined && { imageId: data.imageId }),
     sizeBytes: data.sizeMB * MiB,
   }
 }
 
-export async function createVolume({ cluster, config, log }: Services, plan: CreatePlan): Promise<object> {
-  await using volumes = await cluster.openPool(config.ceph.volumePool)
-  const place = { cluster, volumes, catalogName: config.ceph.catalogPool }
-  const { image } = await create.run(place, plan, { log, signal: AbortSignal.timeout(config.createTimeoutMs) })
-  const { name, tenantId } = plan
-  return {
-    disk: { refId: iqnOf(name), name, id: image.id, tenantId },
-    imageExisted: image.stamp !== undefined,
-    targetExisted: false,
-  }
-}
-
-function tenantOf(job: JobMessage, inData: string | undefined): string {
-  const tenantId = job.tenantId ?? inData
-  if (tenantId === undefined) throw new InvalidJobError(['tenantId: missing'])
-  if (inData !== undefined && inData !== tenantId) throw new InvalidJobError(["tenantId: another than the job's own"])
-  return tenantId
-}
-
-async function makeImage({ cluster, volumes, catalogName }: Place, plan: CreatePlan): Promise<VolumeImage> {
-  const { name, imageId, sizeBytes } = plan
-  if (imageId === undefined) {
-    await inFreeName(volumes, plan, () => volumes.createImage(name, { size: sizeBytes }))
-  } else {
-    await using catalog = await cluster.openPool(catalogName)
-    const source = await findSource(catalog, imageId)
-    checkNotSmaller(plan, source.size)
-    await inFreeName(volumes, plan, () => volumes.cloneImage(source.snapshot, name))
-  }
-  await using image = await volumes.openImage(name, { readOnly: true })
-  return { name, id: (await image.stat()).id }
-}
-
-function checkNotSmaller({ imageId, sizeBytes }: CreatePlan, sourceBytes: number): void {
-  if (sizeBytes >= sourceBytes) return
-  const needed = Math.ceil(sourceBytes / MiB)
-  throw new JobError('SIZE_TOO_SMALL', `sizeMB: ${sizeBytes / MiB} is less than the ${needed} of ${imageId}`)
-}
-
-/** Makes an image, if need be after what has the name has been cleared away. */
-async function inFreeName(pool: Pool, plan: CreatePlan, make: () => Promise<void>): Promise<void> {
+async function makeIn(volumes: Pool, { cluster }: Services, plan: CreatePlan): Promise<void> {
+  const { name, imageId, catalogName, sizeBytes } = plan
+  if (imageId === undefined) return volumes.createImage(name, { size: sizeBytes })
+  await using catalog = await cluster.openPool(catalogName)
   try {
-    await make()
+    await volumes.cloneImage({ pool: catalog, imageName: imageId, name: baseSnapshot }, name)
   } catch (error) {
-    if (!(error instanceof ImageExistsError)) throw error
-    if (!(await onceClosed(() => clearRemains(pool, plan.name)))) {
-      throw new ImageNotOursError(`an image ${plan.image} exists that was not made for this task`)
-    }
-    await make()
+    // RBD does not say which of the two is missing.
+    if (error instanceof ImageNotFoundError) await findSource(catalog, imageId)
+    throw error
   }
 }
 
-async function stampImage(pool: Pool, { name, maker, tenantId }: CreatePlan, { id }: VolumeImage): Promise<Stamp> {
-  await using image = await pool.openImage(name)
-  const { agent, task } = maker
-  const stamp = { image: id, agent, task, tenant: tenantId, createdAt: new Date().toISOString() }
-  await writeStamp(image, stamp)
-  return stamp
-}
-
-async function growAndMark(pool: Pool, { name, sizeBytes }: CreatePlan, stamp: Stamp): Promise<string> {
-  await using image = await pool.openImage(name)
-  if ((await image.size()) < sizeBytes) await image.resize(sizeBytes)
-  const readyAt = new Date().toISOString()
-  await writeStamp(image, { ...stamp, readyAt })
-  return readyAt
-}
-
-/** Takes away what this task has under the name, from this delivery or an earlier one. Looks again: it may be ready by now. */
-async function freeName(pool: Pool, { name, maker }: CreatePlan): Promise<void> {
-  const volume = await findVolume(pool, name, maker)
-  if (volume?.stamp.readyAt !== undefined) {
-    throw new JobError('VOLUME_READY', 'it is marked as ready, and so may be in use: send the task again to have it')
+/** A clone is as large as its source at first. */
+async function grow(image: Image, { imageId, sizeBytes }: CreatePlan, size: number): Promise<void> {
+  if (size > sizeBytes) {
+    const needed = Math.ceil(size / MiB)
+    throw new JobError('SIZE_TOO_SMALL', `sizeMB: ${sizeBytes / MiB} is less than the ${needed} of ${imageId}`)
   }
-  if (volume !== undefined) await pool.removeImage(name)
-  else await clearRemains(pool, name)
+  if (size < sizeBytes) await image.resize(sizeBytes)
 }

@@ -1,21 +1,25 @@
-import type { z } from 'zod'
+import { setTimeout as delay } from 'node:timers/promises'
+import { z } from 'zod'
 import {
   type Image,
   ImageBusyError,
   ImageHasSnapshotsError,
   ImageNotFoundError,
-  type ImageWatcher,
   type LinkedImage,
   type Pool,
 } from '../../lib/index.js'
 import type { Config } from '../config.js'
-import { ImageNotOursError, JobError } from '../errors.js'
+import { ImageNotOursError } from '../errors.js'
 import type { Services } from '../jobs/actions.js'
 import { cephName, dataSchema, sizeAliases, sizeInMiB } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
-import { imageOf } from '../names.js'
+import { Saga } from '../jobs/saga.js'
+import { clonedTo, keptBy, openBy, othersAt, throwBlocked } from './blockers.js'
+import { type Origin, originOf, releaseOrigin } from './chain.js'
+import { addDue } from './due.js'
 import { lookAt, lookAtId } from './find.js'
-import { readStamp } from './stamp.js'
+import { findOwn, removeOwn } from './snapshots.js'
+import { changeVolume, checkOurs, orWhy, planVolume, type VolumePlan } from './volume.js'
 
 export const deleteData = dataSchema(
   {
@@ -23,47 +27,73 @@ export const deleteData = dataSchema(
     refId: cephName(),
     /** Default: the pool of the volumes. */
     pool: cephName().optional(),
+    /** What becomes of clones of the volume. Default: they keep it from being deleted. */
+    children: z.enum(['refuse', 'flatten'], 'must be refuse or flatten').optional(),
     /** Only repeated in the result. */
     sizeMB: sizeInMiB().optional(),
   },
   { refId: ['iqn'], sizeMB: sizeAliases },
 )
 
-interface DeletePlan {
-  /** `pool/name` */
-  image: string
-  poolName: string
-  name: string
-  refId: string
-  agentId: string
-  /** The tenant that asks, if the job says so. */
-  tenantId: string | undefined
-  sizeMB: number | undefined
+export const deleteResult = z.object({
+  refId: z.string(),
+  targetDeleted: z.boolean(),
+  deletedDisks: z.array(z.object({ pool: z.string(), image: z.string() })),
+  sizeMB: z.int().optional(),
+})
+
+interface DeletePlan extends VolumePlan {
+  flattensChildren: boolean
+  /** How long it can still be had back from the trash, in milliseconds. */
+  trashDelayMs: number
+  sizeMB?: number
 }
 
 export function planDelete(job: JobMessage, data: z.output<typeof deleteData>, config: Config): DeletePlan {
-  const name = imageOf(data.refId)
-  const poolName = data.pool ?? config.ceph.volumePool
   return {
-    image: `${poolName}/${name}`,
-    poolName,
-    name,
-    refId: data.refId,
-    agentId: config.agentId,
-    tenantId: job.tenantId,
-    sizeMB: data.sizeMB,
+    ...planVolume(job, data.refId, config, data.pool),
+    flattensChildren: data.children === 'flatten',
+    trashDelayMs: config.volumes.trashDelayMs,
+    ...(data.sizeMB !== undefined && { sizeMB: data.sizeMB }),
   }
 }
 
+interface Found {
+  id: string
+  hasSnapshots: boolean
+  origin: Origin | null
+  /** RBD has begun to remove it, and it has no name any more. */
+  isHalfRemoved: boolean
+}
+
 /**
- * Removes a volume of this agent's. Nothing of it can be undone; but a removal that was cut short is finished by the same
- * job, sent again.
+ * Removes a volume of this agent's, or moves it to the trash for a while. Nothing of it can be undone, so all that could be
+ * in its way is looked for first; and what was cut short is finished.
+ *
+ * That there was something to remove is in the journal before it is removed, for later it cannot be seen any more.
  */
-export async function deleteVolume({ cluster, signal }: Services, plan: DeletePlan): Promise<object> {
-  await using pool = await cluster.openPool(plan.poolName)
-  const check = (image: Image) => checkIsOurs(image, plan)
-  const isThere = (await lookAt(pool, plan.name, check)) ?? (await isHalfRemoved(pool, plan, check))
-  const removed = isThere && (await removeImage(pool, plan.name, signal))
+export const deleteVolume = Saga.of<Services, DeletePlan>()
+  .step('found', {
+    make: findDeletable,
+  })
+  .step('cleared', {
+    make: async (services, plan, at) => {
+      if (at.found?.hasSnapshots) await clear(services, plan)
+      return true
+    },
+  })
+  .step('removed', {
+    find: async (services, plan) => ((await findVolume(services, plan)) === null ? true : undefined),
+    make: (services, plan, at) => (at.found === null ? Promise.resolve(false) : remove(services, plan, at.found)),
+  })
+  .step('released', {
+    make: async ({ cluster }, plan, at) => {
+      await releaseOrigin(cluster, plan.maker.agent, at.found?.origin ?? null)
+      return true
+    },
+  })
+
+export function deletedResult(plan: DeletePlan, { removed }: { removed: boolean }) {
   return {
     refId: plan.refId,
     // No volume is exposed yet, so there is no target to delete.
@@ -73,28 +103,44 @@ export async function deleteVolume({ cluster, signal }: Services, plan: DeletePl
   }
 }
 
-async function checkIsOurs(image: Image, plan: DeletePlan): Promise<true> {
-  const stamp = await readStamp(image)
-  if (stamp?.agent !== plan.agentId) {
-    throw new ImageNotOursError(`${plan.image} was not made by agent ${plan.agentId}: it is left alone`)
-  }
-  if (plan.tenantId !== undefined && stamp.tenant !== plan.tenantId) {
-    throw new ImageNotOursError(`${plan.image} is not a volume of tenant ${plan.tenantId}: it is left alone`)
-  }
-  return true
+/** Null if there is none: one in the trash is deleted already. */
+function findDeletable(services: Services, plan: DeletePlan): Promise<Found | null> {
+  return findVolume(services, plan, image => checkFree(image, plan))
+}
+
+async function findVolume(
+  { cluster }: Services,
+  plan: DeletePlan,
+  check: (image: Image) => Promise<void> = async () => {},
+): Promise<Found | null> {
+  await using pool = await cluster.openPool(plan.poolName)
+  const whole = await lookAt(pool, plan.name, async image => {
+    const found = await describe(image, plan)
+    await check(image)
+    return found
+  })
+  return whole ?? (await findHalfRemoved(pool, plan))
+}
+
+async function describe(image: Image, plan: DeletePlan): Promise<Found> {
+  const { image: id } = await checkOurs(image, plan)
+  const hasSnapshots = (await image.listSnapshots()).length > 0
+  return { id, hasSnapshots, origin: await originOf(image), isHalfRemoved: false }
 }
 
 /**
- * Whether a removal of it was cut short. RBD begins one by taking the image away from its name, so that only its id leads
+ * One whose removal was cut short. RBD begins one by taking the image away from its name, so that only its id leads
  * there, and lists both until the end. The data goes before the stamp: without one there is nothing left but the listing.
  */
-async function isHalfRemoved(pool: Pool, plan: DeletePlan, check: (image: Image) => Promise<true>): Promise<boolean> {
+async function findHalfRemoved(pool: Pool, plan: DeletePlan): Promise<Found | null> {
   const listed = (await pool.listImages()).find(({ name }) => name === plan.name)
-  if (listed === undefined) return false
-  if (!(await isBeingRemoved(pool, listed.id))) {
+  if (listed === undefined) return null
+  const { id } = listed
+  if (!(await isBeingRemoved(pool, id))) {
     throw new ImageNotOursError(`${plan.image} is listed, but cannot be opened: it is left alone`)
   }
-  return (await lookAtId(pool, listed.id, check)) ?? true
+  const found = await lookAtId(pool, id, image => describe(image, plan))
+  return { id, hasSnapshots: false, origin: found?.origin ?? null, isHalfRemoved: true }
 }
 
 async function isBeingRemoved(pool: Pool, id: string): Promise<boolean> {
@@ -106,49 +152,110 @@ async function isBeingRemoved(pool: Pool, id: string): Promise<boolean> {
   }
 }
 
-/** Returns false if it was gone by then. RBD refuses before it removes anything; what is in the way is named. */
-async function removeImage(pool: Pool, name: string, signal: AbortSignal): Promise<boolean> {
+/**
+ * Names all that keeps the volume from being deleted: clones, unless they are to be flattened and may be; snapshots of
+ * others; whoever has it open.
+ */
+async function checkFree(image: Image, plan: DeletePlan): Promise<void> {
+  const children = await lastingChildren(image, plan)
+  const kept = await snapshotsOfOthers(image, plan)
+  const others = await othersAt(image)
+  const whose = plan.flattensChildren ? ' that are not to be changed' : ''
+  throwBlocked([
+    ...(children.length > 0 ? [clonedTo(image.path, children, whose)] : []),
+    ...(kept.length > 0 ? [keptBy(image.path, kept, '')] : []),
+    ...(others.length > 0 ? [openBy(image.path, others)] : []),
+  ])
+}
+
+async function lastingChildren(image: Image, plan: DeletePlan): Promise<LinkedImage[]> {
+  const children = await image.children()
+  if (!plan.flattensChildren) return children
+  const lasting: LinkedImage[] = []
+  for (const child of children) if (!(await isOurs(image, child, plan))) lasting.push(child)
+  return lasting
+}
+
+async function isOurs(image: Image, child: LinkedImage, plan: DeletePlan): Promise<boolean> {
   try {
-    await pool.removeImage(name, { signal })
+    await onChild(image, child, plan, true, async () => {})
     return true
   } catch (error) {
-    if (error instanceof ImageNotFoundError) return false
-    if (error instanceof ImageBusyError) throw await watchersError(pool, name, error)
-    if (error instanceof ImageHasSnapshotsError) throw await snapshotsError(pool, name, error)
+    if (error instanceof ImageNotOursError) return false
     throw error
   }
 }
 
-async function watchersError(pool: Pool, name: string, cause: Error): Promise<Error> {
-  const watchers = (await lookAt(pool, name, image => image.watchers())) ?? []
-  const by = watchers.length > 0 ? ` by ${watchers.map(describeWatcher).join(', ')}` : ''
-  return new JobError('IMAGE_BUSY', `${pool.path}/${name} is open${by}`, { retryable: true, cause })
+/** @throws {ImageNotOursError} */
+async function onChild(
+  { pool: { cluster } }: Image,
+  { pool: poolName, poolId, namespace, id }: LinkedImage,
+  plan: DeletePlan,
+  readOnly: boolean,
+  work: (child: Image) => Promise<void>,
+): Promise<void> {
+  if (poolName === undefined) throw new ImageNotOursError(`an image of the pool ${poolId}, which is gone`)
+  await using pool = await cluster.openPool(poolName, { namespace })
+  await using child = await pool.openImageById(id, { readOnly })
+  await checkOurs(child, plan)
+  await work(child)
 }
 
-/**
- * The agent makes no snapshots, so whoever made these still wants them. Without snapshots of its own an image can have no
- * clones; where it has clones, they are what has to go first.
- */
-async function snapshotsError(pool: Pool, name: string, cause: Error): Promise<Error> {
-  const found = await lookAt(pool, name, async image => ({
-    children: await image.children(),
-    snapshots: await image.listSnapshots(),
-  }))
-  if (found === undefined) return cause
-  const path = `${pool.path}/${name}`
-  if (found.children.length > 0) {
-    const clones = found.children.map(describeChild).join(', ')
-    return new JobError('IMAGE_HAS_CHILDREN', `${path} has clones: ${clones}`, { cause })
+/** The names of those that this agent has not made, or that somebody else protects. */
+async function snapshotsOfOthers(image: Image, { maker }: DeletePlan): Promise<string[]> {
+  const removable = (await findOwn(image, maker.agent)).filter(own => !own.protected || own.mark.protects)
+  const own = new Set(removable.map(({ id }) => id))
+  // Those in RBD's trash go with the clones that they are kept for.
+  const others = (await image.listSnapshots()).filter(({ id, namespace }) => namespace !== 'trash' && !own.has(id))
+  return others.map(({ name }) => name)
+}
+
+async function clear(services: Services, plan: DeletePlan): Promise<void> {
+  const { signal } = services
+  await changeVolume(services, plan, async image => {
+    if (plan.flattensChildren) {
+      for (const child of await image.children()) {
+        await onChild(image, child, plan, false, clone => orWhy(signal, clone.flatten({ signal })))
+      }
+    }
+    for (const own of await findOwn(image, plan.maker.agent)) await removeOwn(image, own)
+    // What is in RBD's trash and has no clones any more is there because its last one died in the middle of leaving it.
+    if ((await image.children()).length > 0) return
+    for (const { id, namespace } of await image.listSnapshots()) {
+      if (namespace === 'trash') await image.removeSnapshotById(id)
+    }
+  })
+}
+
+/** Returns false if it was gone by then. */
+async function remove(services: Services, plan: DeletePlan, { id, origin, isHalfRemoved }: Found): Promise<boolean> {
+  const { cluster, config, interrupt } = services
+  const { poolName, name, trashDelayMs } = plan
+  await using pool = await cluster.openPool(poolName)
+  if (trashDelayMs === 0 || isHalfRemoved) {
+    return await onceClosed(pool, plan, () => pool.removeImage(name, { signal: interrupt }))
   }
-  const snapshots = found.snapshots.map(snapshot => snapshot.originalName ?? snapshot.name).join(', ')
-  return new JobError('IMAGE_HAS_SNAPSHOTS', `${path} has snapshots: ${snapshots}`, { cause })
+  const list = { cluster, volumePool: config.ceph.volumePool, agent: plan.maker.agent }
+  await addDue(list, { work: 'purge', poolName, name, id, origin })
+  return await onceClosed(pool, plan, () => pool.trash.move(name, { delay: Math.ceil(trashDelayMs / 1000) }))
 }
 
-function describeWatcher({ address, client }: ImageWatcher): string {
-  return `${address} (client.${client})`
-}
+/** For how long, in milliseconds, this agent may have the volume open for the sake of another one that is its clone. */
+const ownUseMs = 10_000
+const ownUsePollMs = 100
 
-function describeChild({ pool, poolId, namespace, name, inTrash }: LinkedImage): string {
-  const path = [pool ?? `pool ${poolId}`, namespace, name].filter(part => part !== '').join('/')
-  return inTrash ? `${path} (in the trash)` : path
+/** RBD refuses before it removes anything; what is in the way is named. Returns false if there is no such image. */
+async function onceClosed(pool: Pool, plan: DeletePlan, work: () => Promise<void>): Promise<boolean> {
+  for (const giveUpAt = Date.now() + ownUseMs; ; await delay(ownUsePollMs)) {
+    try {
+      await work()
+      return true
+    } catch (error) {
+      if (error instanceof ImageNotFoundError) return false
+      if (error instanceof ImageHasSnapshotsError) await lookAt(pool, plan.name, image => checkFree(image, plan))
+      if (!(error instanceof ImageBusyError)) throw error
+      const others = (await lookAt(pool, plan.name, othersAt)) ?? []
+      if (others.length > 0 || Date.now() > giveUpAt) throw openBy(plan.image, others)
+    }
+  }
 }

@@ -19,10 +19,8 @@ const schema = z.object({
   /** The task it was made for. */
   task: z.string(),
   tenant: z.string(),
-  /** As ISO 8601 dates. */
+  /** When the task was begun that made it, as an ISO 8601 date. */
   createdAt: z.string(),
-  /** When the task was done. From then on the volume may be in use, and its creation is not undone any more. */
-  readyAt: z.string().optional(),
 })
 
 export type Stamp = z.output<typeof schema>

@@ -67,10 +67,10 @@ t.test('a broker that hangs', async t => {
 
   await t.test('and does not answer at all leaves no connection behind', async t => {
     const site = await TestSite.open(t)
-    const { config, log, runner } = newRunner(site)
+    const { config, log, metrics, runner } = await newRunner(t, site)
     const sockets = () => process.getActiveResourcesInfo().filter(resource => resource === 'TCPSocketWrap').length
     const before = sockets()
-    const agent = new Broker({ config, runner, log, onConnected: () => {} })
+    const agent = new Broker({ config, runner, metrics, log, onConnected: () => {}, onState: () => {} })
     await agent.start()
     t.equal(sockets(), before + 1)
     hang(broker)

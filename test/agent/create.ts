@@ -48,7 +48,7 @@ t.test('storage.create', async t => {
     const job = site.job('storage.create', { name: 'again', imageId, sizeMB: 16 })
     const first = await site.succeed(job)
     const later = [await site.succeed(job), await site.succeed(job)]
-    for (const answer of later) t.same(answer, { ...first, imageExisted: true })
+    for (const answer of later) t.same(answer, first)
     t.equal((await site.imageNames()).length, before.length + 1)
   })
 
@@ -63,12 +63,12 @@ t.test('storage.create', async t => {
   await t.test('has the answer of a job that was done, whatever has become of the catalog image', async t => {
     const other = await golden(t, site, 'passing')
     const job = site.job('storage.create', { name: 'orphan', imageId: other.name, sizeMB: 8 })
-    const { disk } = await site.succeed(job)
-    await run('rbd', 'flatten', '--no-progress', `${pool}/${disk.name}`)
+    const first = await site.succeed(job)
+    await run('rbd', 'flatten', '--no-progress', `${pool}/${first.disk.name}`)
     await run('rbd', 'snap', 'unprotect', `${site.environment.CEPH_CATALOG_POOL}/${other.name}@base`)
     await run('rbd', 'snap', 'purge', '--no-progress', `${site.environment.CEPH_CATALOG_POOL}/${other.name}`)
     await run('rbd', 'rm', '--no-progress', `${site.environment.CEPH_CATALOG_POOL}/${other.name}`)
-    t.same(await site.succeed(job), { disk, imageExisted: true, targetExisted: false })
+    t.same(await site.succeed(job), first)
   })
 
   await t.test('makes a blank volume when there is no imageId', async t => {
@@ -83,7 +83,7 @@ t.test('storage.create', async t => {
     const { disk } = await site.succeed(job)
     const stamp = JSON.parse(await run('rbd', 'image-meta', 'get', `${pool}/${disk.name}`, 'cephkit.stamp'))
     t.match(stamp, { image: disk.id, agent: site.agentId, task: job.taskId, tenant: 'acme' })
-    t.ok(stamp.createdAt <= stamp.readyAt)
+    t.ok(Math.abs(Date.now() - Date.parse(stamp.createdAt)) < 60_000)
   })
 
   await t.test('takes the tenant from the data when the job names none', async t => {

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { imageName } from '../../src/names.js'
 import { TestSite } from '../support/broker.js'
 import { rbdJson, run } from '../support/cluster.js'
 import { golden } from '../support/golden.js'
@@ -181,12 +182,13 @@ t.test('storage.delete', async t => {
 
   await t.test('comes after the create that came before it', async t => {
     const create = site.job('storage.create', { name: 'short-lived', imageId, sizeMB: 8 })
-    const { disk } = await site.succeed(create)
-    await site.succeed(remove(disk.name))
+    const name = imageName({ taskId: create.taskId, tenantId: 'acme', name: 'short-lived' })
     // Both are in hand at once, and on one image.
-    const [made, gone] = await Promise.all([site.succeed(create), site.succeed(remove(disk.name))])
-    t.equal(made.disk.name, disk.name)
+    const [made, gone] = await Promise.all([site.succeed(create), site.succeed(remove(name))])
+    t.equal(made.disk.name, name)
     t.equal(gone.deletedDisks.length, 1)
-    t.notOk(await exists(disk.name))
+    t.notOk(await exists(name))
+    t.same(await site.succeed(create), made, 'the create, sent again, makes nothing again')
+    t.notOk(await exists(name))
   })
 })

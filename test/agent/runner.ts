@@ -1,44 +1,57 @@
-import { mock } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import type { Pool } from '../../lib/index.js'
 import type { JobResult } from '../../src/jobs/message.js'
-import type { JobRunner } from '../../src/jobs/runner.js'
+import type { JobRunner, Taken } from '../../src/jobs/runner.js'
 import { type Job, TestSite } from '../support/broker.js'
 import { newRunner } from '../support/runner.js'
 
-function take(runner: JobRunner, job: Job): Promise<JobResult> {
-  return runner.take(Buffer.from(JSON.stringify(job))).result
+function take(runner: JobRunner, job: Job): Taken {
+  return runner.take(Buffer.from(JSON.stringify(job)))
 }
 
-t.test('a result', async t => {
-  const site = await TestSite.open(t)
-  const refresh = () => site.job('inventory.refresh', {})
+async function resultOf({ answer, release }: Taken): Promise<JobResult> {
+  const { result, settle } = await answer
+  await settle()
+  release()
+  return result
+}
 
-  await t.test('is kept until it is published, however long that takes', async t => {
-    const { runner } = newRunner(site)
-    const job = refresh()
-    mock.timers.enable({ apis: ['setTimeout'] })
-    t.teardown(() => mock.timers.reset())
-    const first = take(runner, job)
-    t.ok((await first).ok)
-    mock.timers.tick(7 * 24 * 3600 * 1000)
-    t.equal(take(runner, job), first)
-    runner.forget(job.taskId, first)
-    t.not(take(runner, job), first, 'then the job is done anew')
+t.test('a job', async t => {
+  const site = await TestSite.open(t)
+  const { runner } = await newRunner(t, site)
+  const create = () => site.job('storage.create', { name: 'web', sizeMB: 1 })
+
+  await t.test('that comes again while it is in hand has a share in the one answer', async t => {
+    const job = create()
+    const [first, second] = [take(runner, job), take(runner, job)]
+    t.equal(first.answer, second.answer)
+    await resultOf(first)
+    t.ok(runner.has(job), 'as long as a message waits')
+    await resultOf(second)
+    t.notOk(runner.has(job))
   })
 
-  await t.test('that has been published is forgotten, and not the one of a later run', async t => {
-    const { runner } = newRunner(site)
-    const job = refresh()
-    const [first, shared] = [take(runner, job), take(runner, job)]
-    t.equal(shared, first)
-    await first
-    runner.forget(job.taskId, first)
-    const second = take(runner, job)
-    runner.forget(job.taskId, shared)
-    t.equal(take(runner, job), second)
-    await second
+  await t.test('that comes again later has the same result from the journal', async t => {
+    const job = create()
+    const first = await resultOf(take(runner, job))
+    t.ok(first.ok)
+    t.same(await resultOf(take(runner, job)), first)
+  })
+
+  await t.test('that failed has the same result, too, and does nothing again', async t => {
+    const job = site.job('storage.create', { name: 'web', imageId: 'missing', sizeMB: 1 })
+    const first = await resultOf(take(runner, job))
+    t.match(first, { ok: false, code: 'IMAGE_NOT_FOUND' })
+    t.same(await resultOf(take(runner, job)), first)
+  })
+
+  await t.test('that only looks looks again', async t => {
+    const job = site.job('inventory.refresh', {})
+    const first = (await resultOf(take(runner, job))).result as { inventory: { volumes: object[] } }
+    await resultOf(take(runner, create()))
+    const second = (await resultOf(take(runner, job))).result as { inventory: { volumes: object[] } }
+    t.equal(second.inventory.volumes.length, first.inventory.volumes.length + 1)
   })
 })
 
@@ -52,21 +65,21 @@ async function fill(pool: Pool, name: string): Promise<void> {
 t.test('a removal that a stop cannot wait for ends, has no result, and is finished by the next runner', async t => {
   const site = await TestSite.open(t)
   const pool = await site.volumePool()
-  const { runner: first } = newRunner(site)
-  const { disk } = (await take(first, site.job('storage.create', { name: 'web', sizeMB: 8192 }))).result as {
-    disk: { name: string; id: string }
-  }
+  const first = await newRunner(t, site)
+  const create = site.job('storage.create', { name: 'web', sizeMB: 8192 })
+  const { disk } = (await resultOf(take(first.runner, create))).result as { disk: { name: string; id: string } }
   await fill(pool, disk.name)
   const job = site.job('storage.delete', { refId: disk.name })
-  const removing = take(first, job)
+  const removing = take(first.runner, job).answer
   const isListed = async () => (await site.imageNames()).includes(disk.name)
   while (!(await isBeingRemoved(pool, disk.id))) await delay(1)
-  first.giveUp()
-  await t.rejects(removing, { message: 'given up' })
+  first.runner.giveUp()
+  await t.rejects(removing, { name: 'NotDoneError' })
   t.equal(await isListed(), true, 'RBD still lists it')
+  await first.die()
 
-  const { runner: next } = newRunner(site)
-  const result = await take(next, job)
+  const { runner } = await newRunner(t, site)
+  const result = await resultOf(take(runner, job))
   t.match(result, { ok: true, result: { deletedDisks: [{ image: disk.name }] } })
   t.equal(await isListed(), false)
 })

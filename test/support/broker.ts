@@ -238,6 +238,7 @@ function settingsOf(id: string): Record<string, string> {
     CEPH_DEFAULT_POOL: `${id}.volumes`,
     CEPH_CATALOG_POOL: `${id}.catalog`,
     BROKER_RECONNECT_DELAY_MS: '50',
+    HTTP_PORT: '0',
     LOG_LEVEL: 'debug',
     LOG_JSON: '1',
   }

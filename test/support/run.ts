@@ -16,8 +16,11 @@ import { stackDir } from './stack-dir.js'
 const root = fileURLToPath(new URL('..', import.meta.url))
 /** As many as there are cores on the smallest machine that is thought of. */
 const filesAtOnce = 2
-/** Longer than any file takes on a busy machine, in seconds. In the environment it is for the tests within the files. */
-const limitSeconds = 300
+/**
+ * Longer than any file takes on a busy machine, in seconds, unless it is one that runs for hours. In the environment it is for
+ * the tests within the files.
+ */
+const limitSeconds = Number(process.env.TAP_TIMEOUT ?? 300)
 const env = { ...process.env, TAP_TIMEOUT: String(limitSeconds) }
 
 function allFiles(): string[] {

@@ -1,15 +1,47 @@
 /** The part of an agent that does jobs, without its broker. */
 import { pino } from 'pino'
+import type { Test } from 'tap'
 import { readConfig } from '../../src/agent/index.js'
+import { Health } from '../../src/http/health.js'
 import { collectInventory } from '../../src/inventory/collect.js'
 import { Telemetry } from '../../src/inventory/telemetry.js'
 import { JobRunner } from '../../src/jobs/runner.js'
+import { Instance } from '../../src/journal/instance.js'
+import { Journal } from '../../src/journal/journal.js'
+import { AgentMetrics } from '../../src/metrics/agent.js'
 import type { TestSite } from './broker.js'
+import { testCluster } from './cluster.js'
 
-export function newRunner({ environment, cluster }: TestSite) {
+/** It has a connection of its own, as an agent has. `die` ends it as if its process had died. */
+export async function newRunner(t: Test, { environment }: TestSite) {
   const config = readConfig(environment)
   const log = pino({ enabled: false })
+  const cluster = await testCluster(t)
+  const journal = await Journal.open({
+    cluster,
+    poolName: config.ceph.volumePool,
+    agentId: config.agentId,
+    log,
+  })
+  let isDead = false
+  t.teardown(() => isDead || journal.close())
   const collect = (signal: AbortSignal) => collectInventory({ cluster, config, log, signal })
   const telemetry = new Telemetry({ config, log, collect, publish: async () => {} })
-  return { config, log, telemetry, runner: new JobRunner({ config, cluster, telemetry, log }) }
+  const metrics = new AgentMetrics(new Health())
+  const die = async () => {
+    isDead = true
+    await journal.instance.stop()
+    await cluster.close()
+    Instance.forget(journal.instance.id)
+  }
+  return {
+    config,
+    log,
+    telemetry,
+    journal,
+    metrics,
+    cluster,
+    runner: new JobRunner({ config, cluster, telemetry, journal, metrics, log }),
+    die,
+  }
 }

@@ -1,35 +1,26 @@
+/** Imports of files of this machine. */
 import { execFileSync } from 'node:child_process'
-import { randomFillSync, randomUUID } from 'node:crypto'
-import { mkdir, open, readFile, writeFile } from 'node:fs/promises'
+import { createHash, randomUUID } from 'node:crypto'
+import { mkdir, open, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { MiB, type Pool } from '../lib/index.js'
-import { importCatalogImage } from '../src/catalog.js'
-import { rbdJson, run, testPool } from './support/cluster.js'
-import { testFolder } from './support/golden.js'
+import { MiB, type Pool } from '../../lib/index.js'
+import { findCatalogImage, importCatalogImage, listCatalog } from '../../src/catalog.js'
+import { rbdJson, run, testPool } from '../support/cluster.js'
+import { testFolder } from '../support/golden.js'
+import { exported, sparseContent } from '../support/sparse.js'
 
 /** A file of 33 MiB and a bit with data here and there, and mostly holes. */
 async function rawFile(t: Test): Promise<{ path: string; content: Buffer }> {
-  const content = Buffer.alloc(33 * MiB + 12345)
-  for (const [offset, length] of [
-    [0, 512],
-    [4 * MiB - 100, 200],
-    [9 * MiB, 3 * MiB],
-    [20 * MiB + 65536, 65536],
-    [content.length - 10, 10],
-  ] as const) {
-    randomFillSync(content, offset, length)
-  }
+  const content = sparseContent()
   const path = join(await testFolder(t), 'disk.raw')
   await writeFile(path, content)
   return { path, content }
 }
 
-async function exported(t: Test, image: string): Promise<Buffer> {
-  const path = join(await testFolder(t), 'exported.raw')
-  await run('rbd', 'export', '--no-progress', image, path)
-  return readFile(path)
-}
+/** The content of no file here. */
+const zeroes = Buffer.alloc(10)
+const hash = (algorithm: string, content: Buffer) => createHash(algorithm).update(content).digest('hex')
 
 async function imageNames(pool: Pool): Promise<string[]> {
   return (await pool.listImages()).map(({ name }) => name)
@@ -57,10 +48,52 @@ t.test('an import', async t => {
     t.equal(used, 4 * 4 * MiB + MiB + 12345)
   })
 
+  await t.test('notes what it was made of', async t => {
+    const sha256 = hash('sha256', content)
+    const image = await findCatalogImage(pool, 'golden')
+    const record = { image: (await rbdJson('info', `${pool.path}/golden`)).id, source: path, format: 'raw', sha256 }
+    t.match(image, { name: 'golden', pool: pool.path, sizeBytes: content.length, record })
+    await pool.createImage('none of the catalog', { size: MiB })
+    t.same(await listCatalog(pool), [image])
+    await pool.removeImage('none of the catalog')
+    // A clone has the metadata of its parent.
+    await pool.cloneImage({ imageName: 'golden', name: 'base' }, 'clone')
+    await run('rbd', 'snap', 'create', '--no-progress', `${pool.path}/clone@base`)
+    t.strictSame(await findCatalogImage(pool, 'clone'), { name: 'clone', pool: pool.path, sizeBytes: content.length })
+    await run('rbd', 'snap', 'purge', '--no-progress', `${pool.path}/clone`)
+    await pool.removeImage('clone')
+  })
+
   await t.test('does nothing when it is there', async t => {
     const before = await rbdJson('info', `${pool.path}/golden`)
     t.equal(await importCatalogImage(pool, 'golden', path), false)
+    const known = { sha256: hash('sha256', content).toUpperCase() }
+    t.equal(
+      await importCatalogImage(pool, 'golden', '/no/such/file', known),
+      false,
+      'which the checksum alone can tell',
+    )
+    t.equal(await importCatalogImage(pool, 'golden', path, { sha512: hash('sha512', content) }), false)
     t.same(await rbdJson('info', `${pool.path}/golden`), before)
+  })
+
+  await t.test('takes only what has the checksum', async t => {
+    const sha256 = hash('sha256', content)
+    const sha512 = hash('sha512', content)
+    const mismatch = { code: 'CHECKSUM_MISMATCH', message: new RegExp(`of .*disk.raw is ${sha256}, and not`) }
+    await t.rejects(importCatalogImage(pool, 'summed', path, { sha256: sha256.replace(/^./, 'g') }), TypeError)
+    await t.rejects(importCatalogImage(pool, 'summed', path, { sha512: sha256 }), TypeError)
+    await t.rejects(importCatalogImage(pool, 'summed', path, { sha256: hash('sha256', zeroes) }), mismatch)
+    await t.rejects(importCatalogImage(pool, 'summed', path, { sha512: hash('sha512', zeroes) }), {
+      code: 'CHECKSUM_MISMATCH',
+    })
+    t.same(await imageNames(pool), ['golden'], 'nothing is left')
+    t.equal(await importCatalogImage(pool, 'summed', path, { sha256, sha512 }), true)
+    t.match(await findCatalogImage(pool, 'summed'), { record: { sha256, sha512 } })
+    t.equal(await importCatalogImage(pool, 'summed', '/no/such/file', { sha512 }), false)
+    await run('rbd', 'snap', 'unprotect', `${pool.path}/summed@base`)
+    await run('rbd', 'snap', 'purge', '--no-progress', `${pool.path}/summed`)
+    await pool.removeImage('summed')
   })
 
   await t.test('refuses a name that another image has, and leaves that alone', async t => {
@@ -70,9 +103,12 @@ t.test('an import', async t => {
       message: /without a snapshot base/,
     })
     t.equal((await rbdJson('info', `${pool.path}/theirs`)).size, 8 * MiB)
+    // Of the same size, so that its content alone tells.
     const other = join(await testFolder(t), 'other.raw')
-    await writeFile(other, Buffer.alloc(MiB, 1))
-    await t.rejects(importCatalogImage(pool, 'golden', other), { code: 'IMAGE_EXISTS', message: /of \d+ bytes/ })
+    await writeFile(other, Buffer.alloc(content.length, 1))
+    const exists = { code: 'IMAGE_EXISTS', message: /of a file whose sha256 is [0-9a-f]{64}$/ }
+    await t.rejects(importCatalogImage(pool, 'golden', other), exists)
+    await t.rejects(importCatalogImage(pool, 'golden', path, { sha256: hash('sha256', zeroes) }), exists)
     t.same(await imageNames(pool), ['golden', 'theirs'])
   })
 
@@ -102,6 +138,15 @@ t.test('an import', async t => {
     await writeFile(join(folder, 'empty'), '')
     await t.rejects(importCatalogImage(pool, 'x', join(folder, 'folder')), /not empty/)
     await t.rejects(importCatalogImage(pool, 'x', join(folder, 'empty')), /not empty/)
+    for (const [name, beginning, message] of [
+      ['zipped', Buffer.from('1f8b0800', 'hex'), /a gzip file: unpack it first/],
+      ['packed', Buffer.from('fd377a585a00', 'hex'), /an xz file/],
+      ['other', Buffer.from('KDMV'), /in the format vmdk/],
+      ['page', Buffer.from('<!DOCTYPE html>'), /a web page/],
+    ] as const) {
+      await writeFile(join(folder, name), Buffer.concat([beginning, Buffer.alloc(MiB)]))
+      await t.rejects(importCatalogImage(pool, 'x', join(folder, name)), message)
+    }
     await t.rejects(importCatalogImage(pool, 'x', join(folder, 'missing')), { code: 'ENOENT' })
     t.notOk((await pool.listImages()).some(({ name }) => name === 'x'))
   })
@@ -119,13 +164,12 @@ t.test('an import that is interrupted', async t => {
   }
 
   for (const bytes of [1, 16 * MiB, content.length]) {
-    await t.test(`after ${bytes} bytes does not look complete, and the next one completes it`, async t => {
+    await t.test(`after ${bytes} bytes leaves nothing, and the next one is whole`, async t => {
       const name = `cut-${bytes}`
       await t.rejects(importCatalogImage(pool, name, path, abortAfter(bytes)), { name: 'AbortError' })
-      t.match(await imageNames(pool), [new RegExp(`^${name}\\.import-`)], 'it has another name')
+      t.same(await imageNames(pool), [])
       t.equal(await importCatalogImage(pool, name, path), true)
       t.ok((await exported(t, `${pool.path}/${name}@base`)).equals(content))
-      t.same(await imageNames(pool), [name], 'what was left is gone')
       await run('rbd', 'snap', 'unprotect', `${pool.path}/${name}@base`)
       await run('rbd', 'snap', 'purge', '--no-progress', `${pool.path}/${name}`)
       await run('rbd', 'rm', '--no-progress', `${pool.path}/${name}`)

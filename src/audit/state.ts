@@ -1,0 +1,118 @@
+/** The journal as a whole, as far as an audit needs it. */
+import { NotFoundError, type RadosObject } from '../../lib/index.js'
+import { forEachLimited } from '../concurrency.js'
+import type { InstanceRecord } from '../journal/instance.js'
+import { instanceObject, leaseLock, locksPrefix } from '../journal/layout.js'
+import { isProcessGone } from '../journal/process.js'
+import type { JobRecord } from '../journal/record.js'
+import type { Place } from './audit.js'
+
+/** What is kept of a record: there can be many. */
+export interface Job {
+  agent: string
+  task: string
+  action: string
+  /** `pool/image` */
+  image: string | undefined
+  owner: string
+  createdAt: string
+  /** Undefined: it is not finished. */
+  ok: boolean | undefined
+  finishedAt: string | undefined
+}
+
+export interface AgentState {
+  agent: string
+  /** By task, the instance that wrote the entry. */
+  open: Map<string, string>
+  /** By task, when it was finished. */
+  done: Map<string, string>
+  instances: InstanceRecord[]
+}
+
+export interface ImageLock {
+  image: string
+  holder: string
+}
+
+export class JournalState {
+  readonly agents: AgentState[] = []
+  /** The names of all objects. */
+  readonly objects = new Set<string>()
+  readonly locks: ImageLock[] = []
+  /** The instances that are not gone, as far as that can be told from here. */
+  readonly living = new Set<string>()
+  readonly #jobs = new Map<string, Job>()
+
+  add(job: Job): void {
+    this.#jobs.set(key(job.agent, job.task), job)
+  }
+
+  get jobs(): Iterable<Job> {
+    return this.#jobs.values()
+  }
+
+  job(agent: string, task: string): Job | undefined {
+    return this.#jobs.get(key(agent, task))
+  }
+
+  isOpen(agent: string, task: string): boolean {
+    return this.agents.some(state => state.agent === agent && state.open.has(task))
+  }
+}
+
+const readAtOnce = 32
+
+export async function readState({ records, signal }: Place): Promise<JournalState> {
+  const state = new JournalState()
+  for await (const { name } of records.pool.listObjects({ signal })) state.objects.add(name)
+  // Locks before entries, as a lock is given back before its entry goes.
+  for (const name of state.objects) {
+    if (name.startsWith(locksPrefix)) await readLocks(state, records.pool.object(name))
+  }
+  for (const agent of await records.listAgents()) await readAgent({ records, signal }, state, agent)
+  return state
+}
+
+async function readLocks(state: JournalState, object: RadosObject): Promise<void> {
+  for await (const [image, holder] of object.listOmap()) state.locks.push({ image, holder: holder.toString() })
+}
+
+async function readAgent(
+  { records, signal }: Pick<Place, 'records' | 'signal'>,
+  state: JournalState,
+  agent: string,
+): Promise<void> {
+  const own: AgentState = { agent, open: new Map(), done: new Map(), instances: await records.listInstances(agent) }
+  state.agents.push(own)
+  for await (const { task, finishedAt } of records.listDone(agent)) own.done.set(task, finishedAt)
+  for await (const { task, by } of records.listOpen(agent)) own.open.set(task, by)
+  for (const about of own.instances) {
+    const isLiving = !isProcessGone(about) && (await hasLease(records.pool.object(instanceObject(about.id)), about.id))
+    if (isLiving) state.living.add(about.id)
+  }
+  await forEachLimited(new Set([...own.open.keys(), ...own.done.keys()]), readAtOnce, async task => {
+    signal?.throwIfAborted()
+    const record = await records.read(agent, task)
+    if (record !== undefined) state.add(jobOf(record))
+  })
+}
+
+/** Whoever shuts a process out has its lease meanwhile. */
+async function hasLease(object: RadosObject, id: string): Promise<boolean> {
+  try {
+    return (await object.listLockers(leaseLock)).lockers.some(({ cookie }) => cookie === id)
+  } catch (error) {
+    if (error instanceof NotFoundError) return false
+    throw error
+  }
+}
+
+function jobOf({ job, image, owner, createdAt, outcome }: JobRecord): Job {
+  const { agentId: agent, taskId: task, action } = job
+  return { agent, task, action, image, owner, createdAt, ok: outcome?.ok, finishedAt: outcome?.finishedAt }
+}
+
+function key(agent: string, task: string): string {
+  return JSON.stringify([agent, task])
+}

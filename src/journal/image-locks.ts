@@ -1,0 +1,65 @@
+/**
+ * One job at a time works on an image, whichever agent it is of. A lock is a key, and its value who holds it; it lasts as
+ * long as its holder's lease. So there is one lease to renew, not one for each image, and a lock is taken from a holder only
+ * after that was shut out of the cluster.
+ */
+import { ConflictError, ObjectNotFoundError, type Pool, WriteOperation } from '../../lib/index.js'
+import type { Instance } from './instance.js'
+import { instanceOfHolder, locksObject } from './layout.js'
+
+export class ImageLocks {
+  readonly #pool: Pool
+  readonly #instance: Instance
+
+  constructor(pool: Pool, instance: Instance) {
+    this.#pool = pool
+    this.#instance = instance
+  }
+
+  /** Takes it if nobody has it, or whoever has it is gone. Returns false otherwise. */
+  async tryAcquire(image: string, holder: string): Promise<boolean> {
+    if (await this.#replace(image, '', holder)) return true
+    const other = await this.holder(image)
+    if (other === holder) return true
+    if (other === undefined || !(await this.#instance.ensureGone(instanceOfHolder(other)))) return false
+    return this.#replace(image, other, holder)
+  }
+
+  async #replace(image: string, expected: string, holder: string): Promise<boolean> {
+    const operation = new WriteOperation()
+      .create({ exclusive: false })
+      .compareOmap(image, 'eq', expected)
+      .setOmap({ [image]: holder })
+    try {
+      await this.#pool.object(locksObject(image)).operate(operation)
+      return true
+    } catch (error) {
+      if (error instanceof ConflictError) return false
+      throw error
+    }
+  }
+
+  async holder(image: string): Promise<string | undefined> {
+    try {
+      const { entries } = await this.#pool.object(locksObject(image)).getOmap([image])
+      return entries.get(image)?.toString()
+    } catch (error) {
+      if (error instanceof ObjectNotFoundError) return undefined
+      throw error
+    }
+  }
+
+  release(image: string, holder: string): Promise<void> {
+    return releaseLock(this.#pool, image, holder)
+  }
+}
+
+/** Gives it back, if it is still held so. */
+export async function releaseLock(pool: Pool, image: string, holder: string): Promise<void> {
+  const operation = new WriteOperation().compareOmap(image, 'eq', holder).removeOmap([image])
+  try {
+    await pool.object(locksObject(image)).operate(operation)
+  } catch (error) {
+    if (!(error instanceof ConflictError || error instanceof ObjectNotFoundError)) throw error
+  }
+}

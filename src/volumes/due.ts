@@ -1,0 +1,65 @@
+/**
+ * What is to be done to images when the jobs that it comes from are over: a volume at the end of a long chain of clones is
+ * flattened, a deleted one is purged from the trash when its time has come. `upkeep.ts` does it.
+ *
+ * It is kept in a namespace of its own of the pool of the volumes: one object `due/<agent>` an agent, with a key for each
+ * image. An entry is written before what makes it necessary is done, and taken away when there is nothing left to do, so one
+ * that is not necessary is as good as none.
+ */
+import { z } from 'zod'
+import { type Cluster, ObjectNotFoundError, type RadosObject } from '../../lib/index.js'
+
+const namespace = 'cephkit.upkeep'
+
+const schema = z.object({
+  work: z.enum(['flatten', 'purge']),
+  poolName: z.string(),
+  /** What the image is called, or was when it went to the trash. */
+  name: z.string(),
+  /** Its id. */
+  id: z.string(),
+  /** What it is a clone of. */
+  origin: z.object({ poolName: z.string(), image: z.string(), snapshot: z.number() }).nullable(),
+})
+
+export type Due = z.output<typeof schema>
+
+/** Where an agent keeps it. */
+export interface DueList {
+  cluster: Cluster
+  /** The pool of the volumes. */
+  volumePool: string
+  agent: string
+}
+
+export async function addDue(list: DueList, due: Due): Promise<void> {
+  await onObject(list, object => object.setOmap({ [keyOf(due)]: JSON.stringify(due) }))
+}
+
+export async function removeDue(list: DueList, due: Due): Promise<void> {
+  await onObject(list, object => object.removeOmap([keyOf(due)]))
+}
+
+export async function listDue(list: DueList): Promise<Due[]> {
+  return onObject(list, async object => {
+    const dues: Due[] = []
+    try {
+      for await (const [, entry] of object.listOmap()) dues.push(schema.parse(JSON.parse(entry.toString())))
+    } catch (error) {
+      if (!(error instanceof ObjectNotFoundError)) throw error
+    }
+    return dues
+  })
+}
+
+async function onObject<T>(
+  { cluster, volumePool, agent }: DueList,
+  work: (object: RadosObject) => Promise<T>,
+): Promise<T> {
+  await using pool = await cluster.openPool(volumePool, { namespace })
+  return await work(pool.object(`due/${encodeURIComponent(agent)}`))
+}
+
+function keyOf({ work, poolName, id }: Due): string {
+  return `${work}/${poolName}/${id}`
+}

@@ -1,0 +1,87 @@
+/** Snapshots of volumes: which are ours, and how they are made and removed, whatever has been done of it before. */
+import {
+  type Image,
+  InvalidArgumentError,
+  SnapshotBusyError,
+  type SnapshotInfo,
+  SnapshotNotFoundError,
+} from '../../lib/index.js'
+import { type Mark, ownName, readMarks, removeMark, writeMark } from './mark.js'
+import type { Maker } from './volume.js'
+
+export interface OwnSnapshot extends SnapshotInfo {
+  mark: Mark
+}
+
+/** A snapshot that can be used by that name. */
+export async function findSnapshot(image: Image, name: string): Promise<SnapshotInfo | undefined> {
+  return (await image.listSnapshots()).find(snapshot => snapshot.namespace === 'user' && snapshot.name === name)
+}
+
+/** Those that this agent has made. */
+export async function findOwn(image: Image, agent: string): Promise<OwnSnapshot[]> {
+  const marks = await readMarks(image)
+  if (marks.size === 0) return []
+  return (await image.listSnapshots()).flatMap(snapshot => {
+    const mark = marks.get(snapshot.id)
+    return snapshot.namespace === 'user' && mark?.agent === agent ? [{ ...snapshot, mark }] : []
+  })
+}
+
+/** The one that a task has made, as far as it has come. */
+export async function findMade(image: Image, { agent, task }: Maker): Promise<OwnSnapshot | undefined> {
+  return (await findOwn(image, agent)).find(({ mark }) => mark.task === task)
+}
+
+/** Makes one under the task's own name, and marks it. */
+export async function makeOwn(image: Image, maker: Maker, about: Pick<Mark, 'forClone'> = {}): Promise<OwnSnapshot> {
+  const name = ownName(maker)
+  // There is one if this was cut short before.
+  if ((await findSnapshot(image, name)) === undefined) await image.createSnapshot(name)
+  const made = await findSnapshot(image, name)
+  if (made === undefined) throw new Error(`${image.path}@${name} is gone just after it was made`)
+  return { ...made, mark: await writeMark(image, made.id, { ...maker, ...about }) }
+}
+
+/** Removes what a task has made, as far as it has come. */
+export async function removeMade(image: Image, maker: Maker): Promise<void> {
+  const made = await findMade(image, maker)
+  if (made !== undefined) return removeOwn(image, made)
+  const unmarked = await findSnapshot(image, ownName(maker))
+  if (unmarked !== undefined) await image.snapshot(unmarked.name).remove()
+}
+
+/**
+ * Removes one of ours. If clones of format 2 hang on it, RBD keeps its data until they are gone.
+ *
+ * @throws {SnapshotBusyError} clones of format 1 hang on it, or somebody else protects it
+ */
+export async function removeOwn(image: Image, { id, name, mark }: OwnSnapshot): Promise<void> {
+  try {
+    if (mark.protects) await unprotect(image, name)
+    await image.snapshot(name).remove()
+  } catch (error) {
+    if (!(error instanceof SnapshotNotFoundError)) throw error
+  }
+  await removeMark(image, id)
+}
+
+/** Lets clones of format 1 be made of it. That it is ours to protect is kept first. */
+export async function protectOwn(image: Image, { id, name, mark }: OwnSnapshot): Promise<void> {
+  await writeMark(image, id, { ...mark, protects: true })
+  try {
+    await image.snapshot(name).protect()
+  } catch (error) {
+    // It is protected already.
+    if (!(error instanceof SnapshotBusyError)) throw error
+  }
+}
+
+async function unprotect(image: Image, name: string): Promise<void> {
+  try {
+    await image.snapshot(name).unprotect()
+  } catch (error) {
+    // It is not protected.
+    if (!(error instanceof InvalidArgumentError)) throw error
+  }
+}

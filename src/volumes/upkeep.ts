@@ -1,0 +1,160 @@
+/**
+ * Does what is due to images when the jobs that it comes from are over (`due.ts`), a little at a time: it has an image to
+ * itself as a job has, and gives it back after a few seconds for jobs that wait. What a process that died has left of it is
+ * gone on with by the next one of the same agent.
+ */
+import { setTimeout as delay } from 'node:timers/promises'
+import {
+  AbortError,
+  type Cluster,
+  ImageBusyError,
+  ImageHasSnapshotsError,
+  ImageNotFoundError,
+  type Pool,
+} from '../../lib/index.js'
+import type { Config } from '../config.js'
+import { messageOf } from '../errors.js'
+import { ImageLocks } from '../journal/image-locks.js'
+import type { Journal } from '../journal/journal.js'
+import { holderOf } from '../journal/layout.js'
+import type { Logger } from '../log.js'
+import { releaseOrigin } from './chain.js'
+import { type Due, type DueList, listDue, removeDue } from './due.js'
+import { lookAtId } from './find.js'
+import { readStamp } from './stamp.js'
+
+interface Surroundings {
+  config: Config
+  cluster: Cluster
+  journal: Journal
+  log: Logger
+}
+
+/** Milliseconds between one look and the next. A look is one read, as long as nothing is due. */
+const intervalMs = 10_000
+
+/** How long an image is kept from jobs, in milliseconds, and how long it is then left to them. */
+const sliceMs = 5_000
+const pauseMs = 2_000
+
+/** What the locks show as the task. */
+export const upkeepTask = 'upkeep'
+
+export class Upkeep {
+  readonly #surroundings: Surroundings
+  readonly #list: DueList
+  readonly #locks: ImageLocks
+  readonly #stopping = new AbortController()
+  #loop: Promise<void> | undefined
+
+  constructor(surroundings: Surroundings) {
+    const { cluster, config, journal } = surroundings
+    this.#surroundings = surroundings
+    this.#list = { cluster, volumePool: config.ceph.volumePool, agent: config.agentId }
+    this.#locks = new ImageLocks(journal.records.pool, journal.instance)
+  }
+
+  start(): void {
+    this.#loop = this.#goOn()
+  }
+
+  /** What has begun ends at the next object. */
+  async stop(): Promise<void> {
+    this.#stopping.abort()
+    await this.#loop
+  }
+
+  async #goOn(): Promise<void> {
+    const { journal, log } = this.#surroundings
+    const signal = AbortSignal.any([this.#stopping.signal, journal.lost])
+    while (!signal.aborted) {
+      let isUnfinished = false
+      try {
+        isUnfinished = await this.look(signal)
+      } catch (error) {
+        if (!signal.aborted) log.warn({ reason: messageOf(error) }, 'what is due to images cannot be looked at')
+      }
+      await delay(isUnfinished ? pauseMs : intervalMs, undefined, { signal }).catch(() => {})
+    }
+  }
+
+  /** Goes on with all that is due. Resolves with true if some of it is begun and not finished. */
+  async look(signal: AbortSignal): Promise<boolean> {
+    let isUnfinished = false
+    for (const due of await listDue(this.#list)) {
+      if (signal.aborted) break
+      try {
+        if (await this.#goOnWith(due, signal)) isUnfinished = true
+      } catch (error) {
+        if (signal.aborted) break
+        const what = { work: due.work, image: `${due.poolName}/${due.name}`, reason: messageOf(error) }
+        this.#surroundings.log.warn(what, 'not done to an image yet')
+      }
+    }
+    return isUnfinished
+  }
+
+  async #goOnWith(due: Due, signal: AbortSignal): Promise<boolean> {
+    const { cluster, journal, log } = this.#surroundings
+    const image = `${due.poolName}/${due.name}`
+    const holder = holderOf(journal.instance.id, this.#list.agent, upkeepTask)
+    // A job has it.
+    if (!(await this.#locks.tryAcquire(image, holder))) return false
+    try {
+      await using pool = await cluster.openPool(due.poolName)
+      const state =
+        due.work === 'flatten' ? await this.#flatten(pool, due, signal) : await this.#purge(pool, due, signal)
+      if (state === 'done') {
+        await releaseOrigin(cluster, this.#list.agent, due.origin)
+        await removeDue(this.#list, due)
+        log.info({ work: due.work, image }, 'done to an image')
+      }
+      return state === 'begun'
+    } finally {
+      await this.#locks.release(image, holder)
+    }
+  }
+
+  async #flatten(pool: Pool, { id }: Due, stop: AbortSignal): Promise<'done' | 'begun'> {
+    const isDue = await lookAtId(pool, id, async image => {
+      return (await readStamp(image))?.agent === this.#list.agent && (await image.parent()) !== null
+    })
+    if (!isDue) return 'done'
+    await using image = await pool.openImageById(id)
+    const signal = AbortSignal.any([stop, AbortSignal.timeout(sliceMs)])
+    return await unlessAborted(image.flatten({ signal }))
+  }
+
+  /** One that somebody has taken out of the trash is theirs to keep. */
+  async #purge(pool: Pool, { id }: Due, stop: AbortSignal): Promise<'done' | 'begun' | 'later'> {
+    const entry = await pool.trash.get(id).catch(ifNotThere)
+    if (entry === undefined) return 'done'
+    if (entry.deferredUntil > new Date()) return 'later'
+    const owner = await lookAtId(pool, id, async image => (await readStamp(image))?.agent ?? null)
+    // One that cannot be opened is half removed.
+    if (owner !== undefined && owner !== this.#list.agent) return 'done'
+    const signal = AbortSignal.any([stop, AbortSignal.timeout(sliceMs)])
+    try {
+      return await unlessAborted(pool.trash.remove(id, { signal }))
+    } catch (error) {
+      if (error instanceof ImageNotFoundError) return 'done'
+      if (!(error instanceof ImageBusyError || error instanceof ImageHasSnapshotsError)) throw error
+      this.#surroundings.log.warn({ image: `${pool.path}/${entry.name}`, reason: error.message }, 'stays in the trash')
+      return 'later'
+    }
+  }
+}
+
+async function unlessAborted(work: Promise<void>): Promise<'done' | 'begun'> {
+  try {
+    await work
+    return 'done'
+  } catch (error) {
+    if (error instanceof AbortError) return 'begun'
+    throw error
+  }
+}
+
+function ifNotThere(error: unknown): undefined {
+  if (!(error instanceof ImageNotFoundError)) throw error
+}

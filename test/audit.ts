@@ -1,0 +1,215 @@
+/** Everything that an audit finds, made by hand; and that nothing else is found. */
+import { randomUUID } from 'node:crypto'
+import t, { type Test } from 'tap'
+import { type Image, MiB } from '../lib/index.js'
+import { audit, type Finding } from '../src/audit/audit.js'
+import { holderOf, instanceObject, journalNamespace, locksObject } from '../src/journal/layout.js'
+import type { JobRecord } from '../src/journal/record.js'
+import type { Records } from '../src/journal/records.js'
+import { writeMark } from '../src/volumes/mark.js'
+import { writeStamp } from '../src/volumes/stamp.js'
+import { startAgentProcess } from './support/agent-process.js'
+import { TestSite, until } from './support/broker.js'
+import { newJob, newRecord, openRecords, outcomeOf } from './support/journal.js'
+
+async function setUp(t: Test) {
+  const site = await TestSite.open(t)
+  const records = await openRecords(site)
+  t.teardown(() => records.close())
+  const poolName = site.environment.CEPH_DEFAULT_POOL ?? ''
+  const pool = await site.volumePool()
+  t.teardown(() => pool.close())
+  const look = () => audit({ cluster: site.cluster, poolName, records })
+  /** Audits, fixes, and audits again. */
+  const fixAll = async () => {
+    for (const { fix } of await look()) await fix?.()
+    return await look()
+  }
+  return { site, records, poolName, pool, look, fixAll, agent: site.agentId }
+}
+
+/** Without what can be called. */
+function told(findings: readonly Finding[]) {
+  return findings.map(({ fix, ...finding }) => ({ ...finding, fixable: fix !== undefined }))
+}
+
+/** As an agent has it that has published a result. */
+async function settled(records: Records, record: JobRecord): Promise<JobRecord> {
+  const { agentId: agent, taskId: task } = record.job
+  await records.enterInstance({ ...about(agent), id: 'none' })
+  await records.removeInstance(agent, 'none')
+  await records.create(record)
+  await records.settle(agent, { task, finishedAt: record.outcome?.finishedAt ?? '' })
+  return record
+}
+
+function about(agent: string) {
+  return {
+    id: randomUUID(),
+    agent,
+    host: 'elsewhere',
+    bootId: 'none',
+    pidNamespace: 'none',
+    pid: 1,
+    startTime: '0',
+    thread: 0,
+    addresses: [],
+    startedAt: new Date(0).toISOString(),
+  }
+}
+
+t.test('the journal', async t => {
+  const { records, agent, look, fixAll, poolName } = await setUp(t)
+  t.same(await look(), [], 'an empty one is fine')
+
+  await t.test('an entry of a job that was never begun', async t => {
+    await settled(records, newRecord(newJob(agent), { outcome: outcomeOf(newJob(agent)) }))
+    await records.enter(agent, 'never', 'gone')
+    t.match(told(await look()), [{ kind: 'entry', name: 'never', agent, fixable: true }])
+    t.same(await fixAll(), [])
+  })
+
+  await t.test('an entry of a finished job without a record', async t => {
+    await records.settle(agent, { task: 'forgotten', finishedAt: new Date().toISOString() })
+    t.match(told(await look()), [{ kind: 'entry', name: 'forgotten', agent, fixable: true }])
+    t.same(await fixAll(), [])
+  })
+
+  await t.test('a lock of a job that is over', async t => {
+    await records.pool
+      .object(locksObject(`${poolName}/web`))
+      .setOmap({ [`${poolName}/web`]: holderOf('gone', agent, 'over') })
+    t.match(told(await look()), [{ kind: 'lock', name: `${poolName}/web`, agent, fixable: true }])
+    t.same(await fixAll(), [])
+  })
+
+  await t.test('a record that no index has', async t => {
+    const job = newJob(agent)
+    await records.create(newRecord(job, { outcome: outcomeOf(job) }))
+    t.match(told(await look()), [{ kind: 'record', name: job.taskId, agent, fixable: true }])
+    t.same(await fixAll(), [], 'from now on an agent looks after it')
+    await records.settle(agent, { task: job.taskId, finishedAt: new Date().toISOString() })
+  })
+
+  await t.test('what is no part of a journal is for somebody to decide', async t => {
+    await records.pool.object('strange').writeFull('')
+    await records.pool.object(instanceObject('nobody')).writeFull('')
+    t.match(
+      told(await look()).sort((a, b) => a.name.localeCompare(b.name)),
+      [
+        { kind: 'process', name: 'instance/nobody', fixable: false },
+        { kind: 'object', name: `${poolName}/${journalNamespace}/strange`, fixable: false },
+      ].sort((a, b) => a.name.localeCompare(b.name)),
+    )
+    t.equal((await fixAll()).length, 2)
+  })
+})
+
+t.test('the volumes', async t => {
+  const { site, records, agent, pool, poolName, look, fixAll } = await setUp(t)
+  const stamped = async (name: string, record: JobRecord): Promise<Image> => {
+    await pool.createImage(name, { size: MiB })
+    const image = await pool.openImage(name)
+    const { id } = await image.stat()
+    const { taskId: task } = record.job
+    await writeStamp(image, { image: id, agent, task, tenant: 'acme', createdAt: record.createdAt })
+    return image
+  }
+  const job = newJob(agent)
+  const failed = await settled(records, newRecord(job, { outcome: outcomeOf(job, undefined, false) }))
+  const done = newJob(agent)
+  const succeeded = await settled(records, newRecord(done, { outcome: outcomeOf(done) }))
+  t.same(await look(), [])
+
+  await t.test('an image that a failed job has made', async t => {
+    await (await stamped('leak', failed)).close()
+    t.match(told(await look()), [{ kind: 'image', name: `${poolName}/leak`, agent, fixable: true }])
+    t.same(await fixAll(), [])
+    t.same(await site.imageNames(), [])
+  })
+
+  await t.test('an image that a failed job has left without a stamp; one with data in it is left alone', async t => {
+    const creation = newJob(agent)
+    const outcome = outcomeOf(creation, undefined, false)
+    await settled(records, newRecord(creation, { image: `${poolName}/torso`, outcome }))
+    await pool.createImage('torso', { size: MiB })
+    t.match(told(await look()), [{ kind: 'image', name: `${poolName}/torso`, agent, fixable: true }])
+    t.same(await fixAll(), [])
+    await pool.createImage('torso', { size: MiB })
+    const image = await pool.openImage('torso')
+    await image.write(0, Buffer.from('data'))
+    await image.close()
+    const [finding] = await look()
+    await t.rejects(finding?.fix?.() ?? Promise.resolve(), /is left alone/)
+    await pool.removeImage('torso')
+  })
+
+  await t.test('an image that was deleted, as the journal says', async t => {
+    await (await stamped('undead', succeeded)).close()
+    t.same(await look(), [])
+    const deletion = { ...newJob(agent), action: 'storage.delete' }
+    const createdAt = new Date(Date.now() + 1000).toISOString()
+    await settled(
+      records,
+      newRecord(deletion, { createdAt, image: `${poolName}/undead`, outcome: outcomeOf(deletion) }),
+    )
+    t.match(told(await look()), [{ kind: 'image', name: `${poolName}/undead`, agent, fixable: true }])
+    t.same(await fixAll(), [])
+  })
+
+  await t.test('snapshots of failed jobs, and for clones that are gone; marks of snapshots that are', async t => {
+    const image = await stamped('disk', succeeded)
+    for (const [name, mark] of [
+      ['failed', { agent, task: failed.job.taskId }],
+      ['for-a-clone', { agent, task: succeeded.job.taskId, forClone: true }],
+      ['fine', { agent, task: succeeded.job.taskId }],
+      ['foreign', undefined],
+    ] as const) {
+      await image.createSnapshot(name)
+      const made = (await image.listSnapshots()).find(snapshot => snapshot.name === name)
+      if (mark && made) await writeMark(image, made.id, mark)
+    }
+    await writeMark(image, 4711, { agent, task: 'gone' })
+    await image.close()
+    t.match(told(await look()), [
+      { kind: 'snapshot', name: `${poolName}/disk@failed`, fixable: true },
+      { kind: 'snapshot', name: `${poolName}/disk@for-a-clone`, fixable: true },
+      { kind: 'mark', name: `${poolName}/disk`, says: /4711/, fixable: true },
+    ])
+    t.same(await fixAll(), [])
+    const again = await pool.openImage('disk', { readOnly: true })
+    t.same((await again.listSnapshots()).map(({ name }) => name).sort(), ['fine', 'foreign'])
+    await again.close()
+  })
+
+  await t.test('a volume in the trash that nobody purges', async t => {
+    await (await stamped('old', succeeded)).close()
+    await pool.trash.move('old')
+    t.match(told(await look()), [{ kind: 'trash', name: `${poolName}/old`, agent, fixable: true }])
+    t.same(await fixAll(), [], 'from now on the agent is going to')
+    await site.startAgent()
+    await until('the purge', async () => (await pool.trash.list()).length === 0)
+  })
+
+  await t.test('what somebody else has made is none of our business', async t => {
+    await pool.createImage('theirs', { size: MiB })
+    await pool.createImage('theirs-too', { size: MiB })
+    await pool.trash.move('theirs-too')
+    t.same(await look(), [])
+  })
+})
+
+t.test('an agent that was killed with a job in hand', async t => {
+  const { site, look, agent } = await setUp(t)
+  const death = { operation: 'write', count: 0, after: true } as const
+  const killed = await startAgentProcess(t, site.environment, { death })
+  await site.publish(site.job('storage.create', { name: 'web', sizeMB: 1 }))
+  await killed.ended
+  t.match(told(await look()), [
+    { kind: 'process', agent, fixable: false },
+    { kind: 'job', agent, fixable: false },
+  ])
+  await site.startAgent()
+  await until('the job to be done', async () => (await look()).length === 0)
+  t.equal((await site.imageNames()).length, 1)
+})

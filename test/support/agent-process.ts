@@ -1,0 +1,44 @@
+/** An agent in a process of its own, to be killed. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import type { Test } from 'tap'
+import { until } from './broker.js'
+
+const program = fileURLToPath(new URL('./agent-process-main.js', import.meta.url))
+
+/** Where in the journal's work a process kills itself: `write`, the second time (1), right after it. */
+export interface Death {
+  operation: 'enter' | 'create' | 'write' | 'settle'
+  count: number
+  after: boolean
+}
+
+export interface AgentProcess {
+  child: ChildProcess
+  /** What it has written to its log so far. */
+  output: () => string
+  /** Resolves with how it ended. */
+  ended: Promise<{ code: number | null; signal: NodeJS.Signals | null }>
+}
+
+/** Starts an agent, and waits until it takes jobs. */
+export async function startAgentProcess(
+  t: Test,
+  environment: Record<string, string>,
+  { death, wrapper = [] }: { death?: Death; wrapper?: string[] } = {},
+): Promise<AgentProcess> {
+  const [command = '', ...args] = [...wrapper, process.execPath, program]
+  const env = { ...environment, ...(death && { TEST_DEATH: JSON.stringify(death) }) }
+  const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  let output = ''
+  child.stdout.on('data', chunk => {
+    output += chunk
+  })
+  const ended = once(child, 'close').then(([code, signal]) => ({ code, signal }))
+  // It may be killed before, when there is work for it from an earlier life.
+  const isOver = () => child.exitCode !== null || child.signalCode !== null
+  await until('the agent in its process', () => output.includes('connected to the broker') || isOver())
+  return { child, output: () => output, ended }
+}
