@@ -11,7 +11,7 @@ import {
   wrongType,
   wrongValue,
 } from '../check.js'
-import { InvalidArgumentError, type Resource, ShrinkNotAllowedError } from '../errors.js'
+import { InvalidArgumentError, NotFoundError, type Resource, ShrinkNotAllowedError } from '../errors.js'
 import { type ImageHandle, native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import { Config } from './config.js'
@@ -189,12 +189,39 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @implements rbd_list_children3
    */
   async children(options: CallOptions = {}): Promise<LinkedImage[]> {
-    return call(this.resource, options, token => native.imageChildren(this.handle, token))
+    const list = (handle: ImageHandle) => call(this.resource, options, token => native.imageChildren(handle, token))
+    try {
+      return await list(this.handle)
+    } catch (error) {
+      if (!(error instanceof NotFoundError)) throw error
+      return this.#listOnAnother(list)
+    }
   }
 
-  /** The clones, their clones, and so on; not those of one snapshot. @implements rbd_list_descendants */
+  /**
+   * The clones, their clones, and so on; not those of one snapshot. Opens the image once more.
+   *
+   * @implements rbd_list_descendants
+   */
   async descendants(options: CallOptions = {}): Promise<LinkedImage[]> {
-    return call(this.resource, options, token => native.imageDescendants(this.handle, token))
+    // On an open image librbd 16.2 waits for ever when a snapshot of it is made meanwhile.
+    return this.#listOnAnother(handle => call(this.resource, options, token => native.imageDescendants(handle, token)))
+  }
+
+  /**
+   * librbd looks at one snapshot after the other, and fails if one that it has yet to look at has gone with its last clone.
+   * An image that is open read-only never hears of that, so it is opened anew.
+   */
+  async #listOnAnother(list: (handle: ImageHandle) => Promise<LinkedImage[]>): Promise<LinkedImage[]> {
+    for (let tries = 1; ; tries++) {
+      const snapshot = this.openedAt ?? undefined
+      await using another = await this.pool.openImage(this.name, { readOnly: true, snapshot })
+      try {
+        return await list(another.handle)
+      } catch (error) {
+        if (!(error instanceof NotFoundError) || tries === 10) throw error
+      }
+    }
   }
 
   /** The group the image is in, or null. @implements rbd_get_group */

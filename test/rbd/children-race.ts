@@ -1,0 +1,37 @@
+/** A list of clones that is read while they come and go, and with each the snapshot that it was made of. */
+import t from 'tap'
+import { type Image, MiB } from '../../lib/index.js'
+import { testPool } from '../support/cluster.js'
+
+const rounds = 10
+
+t.test('clones are listed while others make and remove them', async t => {
+  const pool = await testPool(t)
+  await pool.createImage('golden', { size: MiB })
+  const golden = await pool.openImage('golden')
+  const clone = async (name: string) => {
+    const snapshot = await golden.createSnapshot(name)
+    await pool.cloneImage(snapshot, name, { cloneFormat: 2 })
+    // It stays until the clone goes.
+    await snapshot.remove()
+  }
+  for (let i = 0; i < 3; i++) await clone(`stays-${i}`)
+  let going = true
+  const listAll = async (open: () => Promise<Image>): Promise<number> => {
+    let fewest = Infinity
+    while (going) {
+      const image = await open()
+      fewest = Math.min(fewest, (await image.children()).length, (await image.descendants()).length)
+      if (image !== golden) await image.close()
+    }
+    return fewest
+  }
+  const openReadOnly = () => pool.openImage('golden', { readOnly: true })
+  const listers = [listAll(async () => golden), listAll(openReadOnly), listAll(openReadOnly), listAll(openReadOnly)]
+  for (let i = 0; i < rounds; i++) {
+    await clone('goes')
+    await pool.removeImage('goes')
+  }
+  going = false
+  for (const fewest of await Promise.all(listers)) t.equal(fewest, 3, 'those that stay are in every list')
+})
