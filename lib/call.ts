@@ -2,7 +2,7 @@
 import { channel } from 'node:diagnostics_channel'
 import { checkCallOptions } from './check.js'
 import { AbortError, type Resource, toCephError } from './errors.js'
-import { type AbortToken, type AnyHandle, nameOf, native, type OnProgress } from './native.js'
+import { type AbortToken, type AnyHandle, nameOf, native, type OnProgress, type WorkerLoad } from './native.js'
 
 export interface CallOptions {
   /**
@@ -33,6 +33,11 @@ export interface CallReport {
 }
 
 const calls = channel('cephkit:call')
+
+/** How busy the library's own threads are at the moment. */
+export function workerLoad(): WorkerLoad {
+  return native.workerLoad()
+}
 
 type Start<T> = (token: AbortToken | undefined, onProgress: OnProgress | null) => Promise<T>
 

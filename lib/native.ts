@@ -104,6 +104,15 @@ export type NativeWatchEvent = { notifyId: bigint; notifier: bigint; payload: Bu
 
 export type QuiesceEvent = 'quiesce' | 'unquiesce'
 
+/** Of the threads that do what Ceph has only blocking calls for, in this thread of JavaScript. */
+export interface WorkerLoad {
+  threads: number
+  /** Threads that are in a call. */
+  busy: number
+  /** Calls that wait for a thread. */
+  queued: number
+}
+
 interface CommandResult {
   output: Buffer
   status: string
@@ -119,6 +128,7 @@ export interface Native {
   end(exitStatus: number | null): void
   close(handle: AnyHandle): Promise<void>
   isOpen(handle: AnyHandle): boolean
+  workerLoad(): WorkerLoad
   newAbortToken(): AbortToken
   abort(token: AbortToken): void
 

@@ -57,12 +57,22 @@ Napi::Value End(const Napi::CallbackInfo& info) {
     return info.Env().Undefined();
 }
 
+Napi::Value WorkerLoad(const Napi::CallbackInfo& info) {
+    const auto load = Environment::Of(info.Env())->workers().load();
+    auto object = Napi::Object::New(info.Env());
+    object.Set("threads", static_cast<double>(load.threads));
+    object.Set("busy", static_cast<double>(load.busy));
+    object.Set("queued", static_cast<double>(load.queued));
+    return object;
+}
+
 Napi::Object Init(Napi::Env env, Napi::Object object) {
     Environment::Create(env);
     Exports exports(object);
     exports.Raw("end", End);
     exports.Raw("close", CloseCall::Call);
     exports.Raw("isOpen", IsOpen);
+    exports.Raw("workerLoad", WorkerLoad);
     exports.Raw("newAbortToken", AbortToken::New);
     exports.Raw("abort", AbortToken::Abort);
     InitCluster(exports);

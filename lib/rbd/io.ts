@@ -24,6 +24,8 @@ export interface WriteZeroesOptions extends IoOptions {
 /** RBD_WRITE_ZEROES_FLAG_THICK_PROVISION */
 const thickProvisionFlag = 1
 
+const sector = 512
+
 /** What fits into the int that librbd returns. */
 const maxIoBytes = 2 ** 31 - 4096
 
@@ -156,6 +158,9 @@ export abstract class ImageIo {
    * @implements rbd_aio_write_zeroes
    */
   writeZeroes(offset: number, length: number, options?: WriteZeroesOptions): Promise<void> {
+    if (options?.thickProvision === true && (offset % sector !== 0 || length % sector !== 0)) {
+      return this.#writeZeroesInPieces(offset, length, options)
+    }
     const start = (flags: number, token: AbortToken | undefined) => {
       const { thickProvision = false } = options ?? {}
       const zeroFlags = checkBoolean('thickProvision', thickProvision) ? thickProvisionFlag : 0
@@ -163,6 +168,20 @@ export abstract class ImageIo {
       return native.imageWriteZeroes(this.handle, end, offset, length, zeroFlags, flags, token)
     }
     return this.#io(options, start, ['fadvise', 'thickProvision'])
+  }
+
+  /**
+   * librbd 16.2 would cut off what is no whole sector itself, and wait for ever where a snapshot is made in between. Begins
+   * with the end, where it turns out whether the range is within the image.
+   */
+  async #writeZeroesInPieces(offset: number, length: number, options: WriteZeroesOptions): Promise<void> {
+    const end = endOf(checkBytes('offset', offset), checkBytes('length', length))
+    const first = Math.min(end, Math.ceil(offset / sector) * sector)
+    const last = Math.max(first, Math.floor(end / sector) * sector)
+    const { thickProvision, ...writeOptions } = options
+    if (last < end) await this.write(last, Buffer.alloc(end - last), writeOptions)
+    if (first < last) await this.writeZeroes(first, last - first, options)
+    if (offset < first) await this.write(offset, Buffer.alloc(first - offset), writeOptions)
   }
 
   /**

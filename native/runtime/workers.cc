@@ -46,6 +46,11 @@ std::deque<Job*> Workers::TakeQueued() {
     return std::exchange(queue_, {});
 }
 
+Workers::Load Workers::load() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return {threads_, threads_ - idle_.size(), queue_.size()};
+}
+
 void Workers::Stop() {
     std::lock_guard<std::mutex> lock(mutex_);
     stopping_ = true;

@@ -30,6 +30,14 @@ public:
     // Takes back what no thread has begun.
     std::deque<Job*> TakeQueued();
 
+    struct Load {
+        size_t threads;
+        size_t busy;
+        // Calls that no thread has begun.
+        size_t queued;
+    };
+    Load load();
+
     // Ends idle threads, and busy ones after their job.
     void Stop();
 

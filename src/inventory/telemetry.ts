@@ -23,8 +23,12 @@ interface Source {
   publish: (routingKey: string, message: object) => Promise<void>
 }
 
-/** For how long changes are gathered before they are told, in milliseconds. */
+/**
+ * For how long changes are gathered before they are told: in milliseconds, and in times what the last inventory took, so that
+ * an agent with many volumes and many jobs is not busy with inventories.
+ */
 const changeDelayMs = 1_000
+const changeDelayFactor = 9
 
 /**
  * Heartbeats and inventories. They are for whoever watches: one that cannot be sent is logged and not sent later, for the
@@ -36,12 +40,16 @@ export class Telemetry {
   readonly #collectAndPublish: () => Promise<Inventory>
   readonly #stopped = new AbortController()
   #change: NodeJS.Timeout | undefined
+  /** How long the last inventory took, in milliseconds. */
+  #tookMs = 0
   #collecting: Promise<void> | undefined
 
   constructor(source: Source) {
     this.#source = source
     this.#collectAndPublish = coalesced(async () => {
+      const begunAt = performance.now()
       const inventory = await source.collect(this.#stopped.signal)
+      this.#tookMs = performance.now() - begunAt
       // Not waited for: the broker may take it late, and jobs and the next inventory wait for this one.
       void this.#publish(source.config.broker.inventoryRoutingKey, {
         storageId: source.config.agentId,
@@ -69,10 +77,11 @@ export class Telemetry {
   /** A volume has come, gone or changed. */
   changed(): void {
     if (this.#stopped.signal.aborted) return
+    const pauseMs = Math.max(changeDelayMs, this.#tookMs * changeDelayFactor)
     this.#change ??= setTimeout(() => {
       this.#change = undefined
       this.#inventory()
-    }, changeDelayMs)
+    }, pauseMs)
   }
 
   /** An inventory that was begun after the call. It is published too. */

@@ -4,7 +4,7 @@
  */
 import { subscribe } from 'node:diagnostics_channel'
 import { Counter, collectDefaultMetrics, Gauge, Registry } from 'prom-client'
-import { type CallReport, CephError } from '../../lib/index.js'
+import { type CallReport, CephError, workerLoad } from '../../lib/index.js'
 import { version } from '../version.js'
 
 let registry: Registry | undefined
@@ -25,6 +25,18 @@ function newRegistry(): Registry {
     labelNames: ['version'],
     registers,
   }).set({ version }, 1)
+  new Gauge({
+    name: 'cephkit_workers',
+    help: "The library's own threads, busy or not, and calls that wait for one.",
+    labelNames: ['state'],
+    registers,
+    collect() {
+      const { threads, busy, queued } = workerLoad()
+      this.set({ state: 'busy' }, busy)
+      this.set({ state: 'idle' }, threads - busy)
+      this.set({ state: 'queued' }, queued)
+    },
+  })
   countCalls(registers)
   return register
 }

@@ -88,6 +88,16 @@ t.test('metrics', async t => {
     t.ok(errors.includes(expected), errors.join('\n'))
   })
 
+  await t.test('have the threads that calls wait for', async t => {
+    const pool = await site.volumePool()
+    const calls = Array.from({ length: 200 }, () => pool.listImages())
+    const metrics = await metricsOf(agent)
+    t.ok((metrics.get('cephkit_workers{state="busy"}') ?? 0) > 0)
+    await Promise.all(calls)
+    t.equal((await metricsOf(agent)).get('cephkit_workers{state="queued"}'), 0)
+    await pool.close()
+  })
+
   await t.test('have the process and its event loop', async t => {
     const metrics = await metricsOf(agent)
     for (const name of ['process_resident_memory_bytes', 'nodejs_eventloop_lag_p99_seconds']) t.ok(metrics.has(name))
