@@ -6,8 +6,9 @@
  * await using pool = await cluster.openPool('rbd')
  * await pool.createImage('disk', { size: 10 * GiB })
  */
-export { workerLoad } from './call.js'
+
 export type { CallOptions, CallReport, ProgressOptions } from './call.js'
+export { workerLoad } from './call.js'
 export * from './errors.js'
 export type { WorkerLoad } from './native.js'
 export type {

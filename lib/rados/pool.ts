@@ -356,7 +356,8 @@ export class Pool implements AsyncDisposable {
    *
    * @param parent - A snapshot, of an image in any pool of this cluster.
    * @throws {ImageExistsError}
-   * @throws {ImageNotFoundError} there is no such parent, or no pool, namespace or data pool for the clone
+   * @throws {ImageNotFoundError} there is no such parent; or no pool, namespace or data pool for the clone
+   * @throws {SnapshotNotFoundError} the parent has no such snapshot
    * @throws {InvalidArgumentError} the snapshot is not protected, or in another namespace, and the clone's format needs
    *   that; or settings that do not go together
    * @throws {NotSupportedError} `features` without `layering`
@@ -378,9 +379,19 @@ export class Pool implements AsyncDisposable {
     if (!(await this.cluster.isSameAs(from.cluster, callOptions))) {
       throw wrongValue('parent', "a snapshot in the clone's own cluster", `${from.path}/${image}@${snapshot}`)
     }
-    await call(this.#image(name), callOptions, token =>
-      native.poolCloneImage(from.handle, image, snapshot, this.handle, name, clone, token),
-    )
+    const make = () =>
+      call(this.#image(name), callOptions, token =>
+        native.poolCloneImage(from.handle, image, snapshot, this.handle, name, clone, token),
+      )
+    try {
+      await make()
+    } catch (error) {
+      if (!(error instanceof ImageNotFoundError)) throw error
+      // Says so if it is the parent that is missing.
+      await (await from.openImage(image, { ...callOptions, snapshot })).close()
+      // librbd fails so as well where another snapshot of the parent goes while it reads about them.
+      await make()
+    }
   }
 
   /**

@@ -204,8 +204,10 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @implements rbd_list_descendants
    */
   async descendants(options: CallOptions = {}): Promise<LinkedImage[]> {
+    const list = (handle: ImageHandle) => call(this.resource, options, token => native.imageDescendants(handle, token))
+    if (this.closed) return list(this.handle)
     // On an open image librbd 16.2 waits for ever when a snapshot of it is made meanwhile.
-    return this.#listOnAnother(handle => call(this.resource, options, token => native.imageDescendants(handle, token)))
+    return this.#listOnAnother(list)
   }
 
   /**

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { type Image, ImageNotFoundError, MiB, type Pool } from '../../lib/index.js'
+import { type Image, MiB, NotFoundError, type Pool } from '../../lib/index.js'
 import { baseSnapshot, findSource } from '../catalog.js'
 import type { Config } from '../config.js'
 import { JobError } from '../errors.js'
@@ -76,8 +76,8 @@ async function makeIn(volumes: Pool, { cluster }: Services, plan: CreatePlan): P
   try {
     await volumes.cloneImage({ pool: catalog, imageName: imageId, name: baseSnapshot }, name)
   } catch (error) {
-    // RBD does not say which of the two is missing.
-    if (error instanceof ImageNotFoundError) await findSource(catalog, imageId)
+    // In words of the catalog.
+    if (error instanceof NotFoundError) await findSource(catalog, imageId)
     throw error
   }
 }

@@ -88,8 +88,14 @@ t.test('a clone that cannot be made', async t => {
   const missing = { name: 'ImageNotFoundError', code: 'ENOENT', syscall: 'rbd_clone3' }
   const invalid = { name: 'InvalidArgumentError', code: 'EINVAL', syscall: 'rbd_clone3' }
   await fails(t, {
-    'no such parent': [() => pool.cloneImage({ imageName: 'no', name: 'base' }, 'clone'), missing],
-    'no such snapshot': [() => pool.cloneImage(image.snapshot('no'), 'clone'), missing],
+    'no such parent': [
+      () => pool.cloneImage({ imageName: 'no', name: 'base' }, 'clone'),
+      { name: 'ImageNotFoundError', resource: `${pool.path}/no` },
+    ],
+    'no such snapshot': [
+      () => pool.cloneImage(image.snapshot('no'), 'clone'),
+      { name: 'SnapshotNotFoundError', resource: `${image.path}@no` },
+    ],
     'no such namespace': [() => nowhere.cloneImage(base, 'clone', { cloneFormat: 2 }), missing],
     'no such data pool': [() => pool.cloneImage(base, 'clone', { dataPool: 'no-such-pool' }), missing],
     'an unprotected snapshot': [
