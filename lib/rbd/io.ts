@@ -148,7 +148,8 @@ export abstract class ImageIo {
   }
 
   /**
-   * Makes a range read as zeroes, to the byte, and gives back its space unless told otherwise.
+   * Makes a range read as zeroes, to the byte, and gives back its space unless told otherwise. With `thickProvision`, what
+   * is no whole sector of 512 bytes at its ends is written apart: a failure can leave a part of the range as it was.
    *
    * @param offset - In bytes.
    * @param length - In bytes.
@@ -158,7 +159,7 @@ export abstract class ImageIo {
    * @implements rbd_aio_write_zeroes
    */
   writeZeroes(offset: number, length: number, options?: WriteZeroesOptions): Promise<void> {
-    if (options?.thickProvision === true && (offset % sector !== 0 || length % sector !== 0)) {
+    if (options?.thickProvision === true && (isBetweenSectors(offset) || isBetweenSectors(length))) {
       return this.#writeZeroesInPieces(offset, length, options)
     }
     const start = (flags: number, token: AbortToken | undefined) => {
@@ -271,6 +272,11 @@ function fadviseOf(options: IoOptions | undefined): number {
 }
 
 /** Where a range ends, which must be a number too. */
+/** What is no number at all is for the checks. */
+function isBetweenSectors(bytes: unknown): boolean {
+  return Number.isSafeInteger(bytes) && (bytes as number) % sector !== 0
+}
+
 function endOf(offset: number, length: number): number {
   return checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER - length) + length
 }

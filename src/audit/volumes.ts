@@ -122,14 +122,15 @@ function image(place: Place, state: JournalState, finished: Map<string, Job[]>, 
     return [{ kind: 'image', name: path, agent: maker.agent, says, fix: () => clear(place, volume.name) }]
   }
   const { agent, task } = stamp
-  const fix = () => remove(place, volume)
   const maker = state.job(agent, task)
   if (maker?.ok === false && maker.createdAt === stamp.createdAt) {
-    return [{ kind: 'image', name: path, agent, says: `was made for task ${task}, which failed`, fix }]
+    const says = `was made for task ${task}, which failed`
+    return [{ kind: 'image', name: path, agent, says, fix: () => remove(place, volume) }]
   }
   const deletion = jobs.find(job => job.ok && deletesImages(job) && job.createdAt > stamp.createdAt)
   if (deletion === undefined) return []
-  return [{ kind: 'image', name: path, agent, says: `was deleted by task ${deletion.task}, and is still there`, fix }]
+  // Somebody may have taken it out of the trash; or it was not there yet when the deletion looked.
+  return [{ kind: 'image', name: path, agent, says: `was deleted by task ${deletion.task}, and is there` }]
 }
 
 function makesImages({ action }: Job): boolean {
@@ -192,9 +193,17 @@ function trash(
   if (stamp === undefined) return []
   const { agent } = stamp
   if (due.get(agent)?.some(each => each.work === 'purge' && each.id === id)) return []
+  const finding: Finding = {
+    kind: 'trash',
+    name: path,
+    agent,
+    says: 'is in the trash, and no agent is going to purge it',
+  }
+  // What no job has deleted, somebody has put there by hand, perhaps to have it back.
+  if (!finished.get(path)?.some(job => job.ok && deletesImages(job))) return [finding]
   const entry: Due = { work: 'purge', poolName: place.poolName, name, id, origin: null }
   const fix = () => addDue({ cluster: place.cluster, volumePool: place.poolName, agent }, entry)
-  return [{ kind: 'trash', name: path, agent, says: 'is in the trash, and no agent is going to purge it', fix }]
+  return [{ ...finding, fix }]
 }
 
 async function inPool<T>({ cluster, poolName }: Place, work: (pool: Pool) => Promise<T>): Promise<T> {

@@ -25,8 +25,7 @@ export function addAuditCommand(program: Command): void {
       'after',
       `
 Looks at the pool of the volumes (CEPH_DEFAULT_POOL, or "rbd"), and at the journals of all agents there; agents may run
-meanwhile. Opens each image, so it takes about a second for a hundred of them. Exit status 1 if there are findings that
-were not fixed.
+meanwhile. Opens each image. Exit status 1 if there are findings that were not fixed.
 
 Example:
   $ cephkit audit --json | jq -r '.[] | select(.kind == "image").name'`,

@@ -2,6 +2,7 @@ import { basename } from 'node:path'
 import type { Command } from 'commander'
 import type { Pool } from '../../lib/index.js'
 import type { CatalogImage } from '../catalog.js'
+import { withCluster } from './cluster.js'
 import { progressBar } from './progress-bar.js'
 
 const ENDINGS: NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP']
@@ -100,16 +101,12 @@ function describeImage({ name, sizeBytes, record }: CatalogImage): string {
   return `${name}  ${(sizeBytes / 2 ** 20).toFixed(1)} MiB  ${origin}`
 }
 
-/** On a connection of its own, with the settings that the agent has. */
-async function withCatalog<T>(
+function withCatalog<T>(
   poolName: string | undefined,
   signal: AbortSignal | undefined,
   use: (pool: Pool) => Promise<T>,
 ): Promise<T> {
-  // Not with the other commands, which do without the addon.
-  const { Cluster } = await import('../../lib/index.js')
-  const { readCephConfig } = await import('../config.js')
-  const { configFile, user, keyring, catalogPool } = readCephConfig()
-  await using cluster = await Cluster.connect({ configFile, user, keyring, signal })
-  return await use(await cluster.openPool(poolName ?? catalogPool, { signal }))
+  return withCluster(async (cluster, { catalogPool }) => {
+    return await use(await cluster.openPool(poolName ?? catalogPool, { signal }))
+  }, signal)
 }

@@ -7,7 +7,7 @@
  */
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
-import type { Image } from '../../lib/index.js'
+import { type Image, NotFoundError } from '../../lib/index.js'
 import type { Maker } from './volume.js'
 
 const prefix = 'cephkit.snapshot.'
@@ -64,8 +64,13 @@ export async function writeMark(image: Image, snapshot: number, about: Omit<Mark
   return mark
 }
 
+/** Whoever removes the last clone of a snapshot, and whoever removes the volume, can come to it at the same time. */
 export async function removeMark(image: Image, snapshot: number): Promise<void> {
-  if ((await image.metadata.get(prefix + snapshot)) !== undefined) await image.metadata.remove(prefix + snapshot)
+  try {
+    await image.metadata.remove(prefix + snapshot)
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error
+  }
 }
 
 function parse(text: string): Mark | undefined {

@@ -89,11 +89,9 @@ t.test(
     async function describe(result: JobResult): Promise<string> {
       await using records = await openRecords(site)
       const record = await records.read(site.agentId, result.taskId)
-      const others = jobs.filter(
-        ({ data }) =>
-          JSON.stringify(data) !== '' && record?.image?.endsWith(String((data as { refId?: string }).refId)),
-      )
-      const histories = await Promise.all(others.map(({ taskId }) => records.read(site.agentId, taskId)))
+      const { refId } = (record?.job.data ?? {}) as { refId?: string }
+      const sameVolume = jobs.filter(({ data }) => (data as { refId?: string }).refId === refId)
+      const histories = await Promise.all(sameVolume.map(({ taskId }) => records.read(site.agentId, taskId)))
       const image = record?.image ?? ''
       const said = await Promise.allSettled([
         run('rbd', 'info', image),
