@@ -271,12 +271,12 @@ function fadviseOf(options: IoOptions | undefined): number {
   return flags.reduce((all, flag) => all | flag, 0)
 }
 
-/** Where a range ends, which must be a number too. */
 /** What is no number at all is for the checks. */
 function isBetweenSectors(bytes: unknown): boolean {
   return Number.isSafeInteger(bytes) && (bytes as number) % sector !== 0
 }
 
+/** Where a range ends, which must be a number too. */
 function endOf(offset: number, length: number): number {
   return checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER - length) + length
 }

@@ -4,7 +4,7 @@ import { mapLimited } from '../concurrency.js'
 import { addDue, type Due, listDue } from '../volumes/due.js'
 import { clearRemains, lookAt, lookAtId } from '../volumes/find.js'
 import { type Mark, ownPrefix, readMarks, removeMark } from '../volumes/mark.js'
-import { findOwn, removeOwn } from '../volumes/snapshots.js'
+import { removeOwn } from '../volumes/snapshots.js'
 import { readStamp, type Stamp } from '../volumes/stamp.js'
 import type { Finding, Place } from './audit.js'
 import type { Job, JournalState } from './state.js'
@@ -237,10 +237,7 @@ async function clear(place: Place, name: string): Promise<void> {
 }
 
 function removeSnapshot(place: Place, { id }: Volume, agent: string, snapshot: number): Promise<void> {
-  return onImage(place, id, async image => {
-    const own = (await findOwn(image, agent)).find(each => each.id === snapshot)
-    if (own !== undefined) await removeOwn(image, own)
-  })
+  return onImage(place, id, image => removeOwn(image, agent, own => own.id === snapshot))
 }
 
 async function unlessGone(work: Promise<void>): Promise<void> {

@@ -93,6 +93,8 @@ export function cephConf({ id, root, settings, monitorPorts }: StackRecord): str
       'osd crush chooseleaf type = 0',
       `osd memory target = ${OSD_MEMORY_TARGET}`,
       `memstore device bytes = ${settings.osdBytes}`,
+      // Otherwise an object is a list of the pieces that were written, and gets slower with each small write.
+      'memstore page set = true',
       `bluestore block size = ${settings.osdBytes}`,
       'bluestore fsck on mkfs = false',
       // It would wait for the answer of a monitor that ends at the same time.

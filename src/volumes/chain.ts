@@ -9,7 +9,7 @@ import {
 } from '../../lib/index.js'
 import { lookAtId } from './find.js'
 import { readMark } from './mark.js'
-import { findOwn, removeOwn } from './snapshots.js'
+import { removeOwn } from './snapshots.js'
 
 /** The snapshot of a volume that another volume is a clone of. */
 export interface Origin {
@@ -38,8 +38,7 @@ export async function releaseOrigin(cluster: Cluster, agent: string, origin: Ori
     const mark = await lookAtId(pool, origin.image, image => readMark(image, origin.snapshot))
     if (mark?.agent !== agent || !mark.forClone) return
     await using image = await pool.openImageById(origin.image)
-    const snapshot = (await findOwn(image, agent)).find(({ id }) => id === origin.snapshot)
-    if (snapshot !== undefined) await removeOwn(image, snapshot)
+    await removeOwn(image, agent, ({ id }) => id === origin.snapshot)
   } catch (error) {
     if (error instanceof SnapshotBusyError) return
     // It went with its image.

@@ -127,11 +127,9 @@ async function protect(services: Services, plan: ClonePlan, name: string): Promi
 /** Under RBD's care, if the clone's format allows; else it stays until the clone is gone. */
 async function releaseSnapshot(services: Services, plan: ClonePlan): Promise<true> {
   if (plan.snapshot !== undefined) return true
+  const { agent, task } = plan.clone.maker
   await unlessGone(
-    changeVolume(services, plan, async image => {
-      const made = await findMade(image, plan.clone.maker)
-      if (made !== undefined && !made.mark.protects) await removeOwn(image, made)
-    }),
+    changeVolume(services, plan, image => removeOwn(image, agent, ({ mark }) => mark.task === task && !mark.protects)),
   )
   return true
 }

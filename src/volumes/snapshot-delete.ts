@@ -5,8 +5,8 @@ import type { Services } from '../jobs/actions.js'
 import { Saga } from '../jobs/saga.js'
 import { clonedTo, keptBy } from './blockers.js'
 import type { SnapshotPlan } from './snapshot-create.js'
-import { findOwn, findSnapshot, type OwnSnapshot, removeOwn } from './snapshots.js'
-import { changeVolume, lookAtVolume, type VolumePlan } from './volume.js'
+import { findOwn, findSnapshot, removeOwn } from './snapshots.js'
+import { changeVolume, lookAtVolume } from './volume.js'
 
 export const snapshotDeleteResult = z.object({ refId: z.string(), snapshot: z.string(), deleted: z.boolean() })
 
@@ -34,26 +34,24 @@ async function findRemovable(image: Image, { maker, snapshot }: SnapshotPlan): P
       `${image.path}@${snapshot} was not made by agent ${maker.agent}: it is left alone`,
     )
   }
-  await checkNoClones(image, own)
+  await checkNoClones(image, snapshot)
   if (own.protected && !own.mark.protects) throw keptBy(image.path, [snapshot], ' that somebody else has protected')
   return own.id
 }
 
-async function checkNoClones(image: Image, { name }: OwnSnapshot): Promise<void> {
-  await using at = await image.pool.openImage(image.name, { snapshot: name })
+async function checkNoClones(image: Image, snapshot: string): Promise<void> {
+  await using at = await image.pool.openImage(image.name, { snapshot })
   const clones = await at.children()
   if (clones.length > 0) throw clonedTo(at.path, clones)
 }
 
-async function remove(services: Services, plan: VolumePlan, id: number): Promise<true> {
+async function remove(services: Services, plan: SnapshotPlan, id: number): Promise<true> {
   await changeVolume(services, plan, async image => {
-    const own = (await findOwn(image, plan.maker.agent)).find(snapshot => snapshot.id === id)
-    if (own === undefined) return
     try {
-      await removeOwn(image, own)
+      await removeOwn(image, plan.maker.agent, snapshot => snapshot.id === id)
     } catch (error) {
       // Somebody was faster.
-      if (error instanceof SnapshotBusyError) await checkNoClones(image, own)
+      if (error instanceof SnapshotBusyError) await checkNoClones(image, plan.snapshot)
       throw error
     }
   })

@@ -20,12 +20,17 @@ export async function findSnapshot(image: Image, name: string): Promise<Snapshot
 
 /** Those that this agent has made. */
 export async function findOwn(image: Image, agent: string): Promise<OwnSnapshot[]> {
+  return [...(await findMarked(image)).values()].flatMap(({ mark, snapshot }) =>
+    snapshot !== undefined && mark.agent === agent ? [{ ...snapshot, mark }] : [],
+  )
+}
+
+/** All marks, by the ids of their snapshots, with those of the snapshots that are there and can be used. */
+async function findMarked(image: Image): Promise<Map<number, { mark: Mark; snapshot: SnapshotInfo | undefined }>> {
   const marks = await readMarks(image)
-  if (marks.size === 0) return []
-  return (await image.listSnapshots()).flatMap(snapshot => {
-    const mark = marks.get(snapshot.id)
-    return snapshot.namespace === 'user' && mark?.agent === agent ? [{ ...snapshot, mark }] : []
-  })
+  const snapshots = marks.size === 0 ? [] : await image.listSnapshots()
+  const usable = new Map(snapshots.filter(({ namespace }) => namespace === 'user').map(each => [each.id, each]))
+  return new Map([...marks].map(([id, mark]) => [id, { mark, snapshot: usable.get(id) }]))
 }
 
 /** The one that a task has made, as far as it has come. */
@@ -44,26 +49,40 @@ export async function makeOwn(image: Image, maker: Maker, about: Pick<Mark, 'for
 }
 
 /** Removes what a task has made, as far as it has come. */
-export async function removeMade(image: Image, maker: Maker): Promise<void> {
-  const made = await findMade(image, maker)
-  if (made !== undefined) return removeOwn(image, made)
-  const unmarked = await findSnapshot(image, ownName(maker))
+export async function removeMade(image: Image, { agent, task }: Maker): Promise<void> {
+  await removeOwn(image, agent, ({ mark }) => mark.task === task)
+  const unmarked = await findSnapshot(image, ownName({ agent, task }))
   if (unmarked !== undefined) await image.snapshot(unmarked.name).remove()
 }
 
 /**
- * Removes one of ours. If clones of format 2 hang on it, RBD keeps its data until they are gone.
+ * Removes those of ours that are wanted, and the marks of such as are gone: a removal that is cut short leaves its mark. If
+ * clones of format 2 hang on one, RBD keeps its data until they are gone.
  *
  * @throws {SnapshotBusyError} clones of format 1 hang on it, or somebody else protects it
  */
-export async function removeOwn(image: Image, { id, name, mark }: OwnSnapshot): Promise<void> {
+export async function removeOwn(
+  image: Image,
+  agent: string,
+  isWanted: (snapshot: OwnSnapshot) => boolean,
+): Promise<void> {
+  for (const [id, { mark, snapshot }] of await findMarked(image)) {
+    if (mark.agent !== agent) continue
+    if (snapshot !== undefined) {
+      if (!isWanted({ ...snapshot, mark })) continue
+      await removeSnapshot(image, snapshot.name, mark)
+    }
+    await removeMark(image, id)
+  }
+}
+
+async function removeSnapshot(image: Image, name: string, mark: Mark): Promise<void> {
   try {
     if (mark.protects) await unprotect(image, name)
     await image.snapshot(name).remove()
   } catch (error) {
     if (!(error instanceof SnapshotNotFoundError)) throw error
   }
-  await removeMark(image, id)
 }
 
 /** Lets clones of format 1 be made of it. That it is ours to protect is kept first. */

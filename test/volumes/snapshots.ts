@@ -1,6 +1,6 @@
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
-import { ownName } from '../../src/volumes/mark.js'
+import { ownName, readMarks } from '../../src/volumes/mark.js'
 import { type Job, TestSite } from '../support/broker.js'
 import { rbdJson, run } from '../support/cluster.js'
 
@@ -39,6 +39,20 @@ t.test('snapshots of volumes', async t => {
     t.same(await names(name), ['tuesday', 'theirs'])
     const meta = await run('rbd', 'image-meta', 'list', '--format', 'json', `${poolName}/${name}`)
     t.equal(Object.keys(JSON.parse(meta)).filter(key => key.startsWith('cephkit.snapshot.')).length, 1, 'nor its mark')
+  })
+
+  await t.test('leave no mark, also when a removal was cut short before it took the mark away', async t => {
+    const { name } = await newVolume()
+    const marks = async () => {
+      await using image = await pool.openImage(name, { readOnly: true })
+      return [...(await readMarks(image)).values()].map(({ task }) => task)
+    }
+    const jobs = [job('create', name, 'gone'), job('create', name, 'removed'), job('create', name, 'kept')] as const
+    for (const create of jobs) await site.succeed(create)
+    t.same(new Set(await marks()), new Set(jobs.map(({ taskId }) => taskId)))
+    await run('rbd', 'snap', 'rm', '--no-progress', `${poolName}/${name}@gone`)
+    await site.succeed(job('delete', name, 'removed'))
+    t.same(await marks(), [jobs[2].taskId])
   })
 
   await t.test('have the same answer when the job comes again', async t => {
