@@ -458,15 +458,19 @@ export class Pool implements AsyncDisposable {
         if (name === '') ({ name } = await native.imageStat(handle, token))
       },
     )
-    const handle = await (snapshot === null ? opening : opening.catch(error => this.#whichIsMissing(which, error)))
+    const handle = await (snapshot === null
+      ? opening
+      : opening.catch(error => this.#whichIsMissing(which, snapshot, error)))
     return new Image(this, handle, { name, snapshot, readOnly })
   }
 
-  /** librbd does not say whether it was the image or the snapshot. */
-  async #whichIsMissing(which: { name: string } | { id: string }, error: unknown): Promise<never> {
+  /** librbd does not say whether it was the image or the snapshot, or the snapshot's object map. */
+  async #whichIsMissing(which: { name: string } | { id: string }, snapshot: string, error: unknown): Promise<never> {
     if (!(error instanceof ImageNotFoundError)) throw error
-    await (await this.#open(which, { readOnly: true })).close()
-    throw toCephError({ ...error, message: '' }, { kind: 'snapshot', name: error.resource })
+    await using image = await this.#open(which, { readOnly: true })
+    const isListed = (await image.listSnapshots()).some(({ name }) => name === snapshot)
+    const message = isListed ? 'it has no object map: its creation or removal was cut short, and it can be removed' : ''
+    throw toCephError({ ...error, message }, { kind: 'snapshot', name: error.resource })
   }
 
   /**

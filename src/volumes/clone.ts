@@ -18,7 +18,7 @@ import {
   planNew,
 } from './make.js'
 import { ownName } from './mark.js'
-import { findMade, findOwn, findSnapshot, makeOwn, protectOwn, removeMade, removeOwn } from './snapshots.js'
+import { findOwn, findSnapshot, makeOwn, protectOwn, removeMade, removeOwn } from './snapshots.js'
 import { changeVolume, lookAtVolume, planVolume, unlessGone, type VolumePlan } from './volume.js'
 
 export const cloneData = dataSchema(
@@ -89,10 +89,7 @@ export function planClone(job: JobMessage, data: z.output<typeof cloneData>, con
 async function makeSnapshot(services: Services, plan: ClonePlan): Promise<string> {
   const { snapshot, clone } = plan
   if (snapshot === undefined) {
-    return changeVolume(services, plan, async image => {
-      const made = (await findMade(image, clone.maker)) ?? (await makeOwn(image, clone.maker, { forClone: true }))
-      return made.name
-    })
+    return changeVolume(services, plan, async image => (await makeOwn(image, clone.maker, { forClone: true })).name)
   }
   return lookAtVolume(services, plan, async image => {
     if ((await findSnapshot(image, snapshot)) !== undefined) return snapshot

@@ -38,20 +38,30 @@ export async function findMade(image: Image, { agent, task }: Maker): Promise<Ow
   return (await findOwn(image, agent)).find(({ mark }) => mark.task === task)
 }
 
-/** Makes one under the task's own name, and marks it. */
+/**
+ * Makes one under the task's own name, and marks it; or finds what the task has made and marked before. One without a mark
+ * was cut short, and is made anew: RBD lists a snapshot before it has an object map, and without that it cannot be opened.
+ */
 export async function makeOwn(image: Image, maker: Maker, about: Pick<Mark, 'forClone'> = {}): Promise<OwnSnapshot> {
+  const found = await findMade(image, maker)
+  if (found !== undefined) return found
+  await removeUnmarked(image, maker)
   const name = ownName(maker)
-  // There is one if this was cut short before.
-  if ((await findSnapshot(image, name)) === undefined) await image.createSnapshot(name)
+  await image.createSnapshot(name)
   const made = await findSnapshot(image, name)
   if (made === undefined) throw new Error(`${image.path}@${name} is gone just after it was made`)
   return { ...made, mark: await writeMark(image, made.id, { ...maker, ...about }) }
 }
 
 /** Removes what a task has made, as far as it has come. */
-export async function removeMade(image: Image, { agent, task }: Maker): Promise<void> {
-  await removeOwn(image, agent, ({ mark }) => mark.task === task)
-  const unmarked = await findSnapshot(image, ownName({ agent, task }))
+export async function removeMade(image: Image, maker: Maker): Promise<void> {
+  await removeOwn(image, maker.agent, ({ mark }) => mark.task === maker.task)
+  await removeUnmarked(image, maker)
+}
+
+/** To be called when there is none that the task has marked. */
+async function removeUnmarked(image: Image, maker: Maker): Promise<void> {
+  const unmarked = await findSnapshot(image, ownName(maker))
   if (unmarked !== undefined) await image.snapshot(unmarked.name).remove()
 }
 

@@ -20,6 +20,16 @@ t.test('snapshots of volumes', async t => {
   const list = async (refId: string) => (await site.succeed(job('list', refId))).snapshots
   const names = async (name: string) =>
     (await rbdJson('snap', 'ls', '--all', `${poolName}/${name}`)).map((each: { name: string }) => each.name)
+  /** As it is when its creation is cut short: listed, and without its object map. */
+  const halfMade = async (name: string, snapshot: string) => {
+    await run('rbd', 'snap', 'create', '--no-progress', `${poolName}/${name}@${snapshot}`)
+    const { id: image } = await rbdJson('info', `${poolName}/${name}`)
+    const [{ id }] = (await rbdJson('snap', 'ls', `${poolName}/${name}`)).filter(
+      (each: { name: string }) => each.name === snapshot,
+    )
+    await run('rados', '--pool', poolName ?? '', 'rm', `rbd_object_map.${image}.${id.toString(16).padStart(16, '0')}`)
+    await t.rejects(pool.openImage(name, { snapshot }), { name: 'SnapshotNotFoundError', message: /no object map/ })
+  }
   const foreign = async (name: string) => {
     await run('rbd', 'snap', 'create', '--no-progress', `${poolName}/${name}@theirs`)
   }
@@ -73,11 +83,12 @@ t.test('snapshots of volumes', async t => {
   await t.test('are made once, also when that was cut short before they had their name', async t => {
     const { name } = await newVolume()
     const create = job('create', name, 'named')
-    await run('rbd', 'snap', 'create', '--no-progress', `${poolName}/${name}@${ownName(makerOf(create))}`)
+    await halfMade(name, ownName(makerOf(create)))
     await site.succeed(create)
     t.same(await names(name), ['named'])
+    await (await pool.openImage(name, { snapshot: 'named' })).close()
     const refused = job('create', name, 'named')
-    await run('rbd', 'snap', 'create', '--no-progress', `${poolName}/${name}@${ownName(makerOf(refused))}`)
+    await halfMade(name, ownName(makerOf(refused)))
     t.match(await site.perform(refused), { ok: false, code: 'SNAPSHOT_EXISTS', rollback: { complete: true } })
     t.same(await names(name), ['named'], 'nor is it left when the job fails')
   })
