@@ -10,7 +10,7 @@ import {
   wrongType,
   wrongValue,
 } from '../check.js'
-import type { Resource } from '../errors.js'
+import { NotFoundError, PermissionError, type Resource, toCephError } from '../errors.js'
 import { type AbortToken, type ClusterHandle, native } from '../native.js'
 import { MiB } from '../units.js'
 import { Pool } from './pool.js'
@@ -118,7 +118,7 @@ export class Cluster implements AsyncDisposable {
       for (const [option, value] of settings) await setOption(handle, option, value, callOptions)
       await setTimeouts(handle, timeout, cephOptions, callOptions)
       await setUnlessSet(handle, throttles, '0', cephOptions, callOptions)
-      await call(resource, callOptions, token => native.clusterConnect(handle, token))
+      await connect(handle, resource, callOptions)
     })
     return new Cluster(handle, user, resource)
   }
@@ -420,6 +420,17 @@ async function setTimeouts(
   if (timeout === undefined) return setUnlessSet(handle, timeouts, seconds, cephOptions, options)
   for (const option of Object.keys(timeouts)) {
     if (!(option in cephOptions)) await setOption(handle, option, seconds, options)
+  }
+}
+
+/** Which key was not there, or not enough, can be seen only from where it was looked for. */
+async function connect(handle: ClusterHandle, resource: Resource, options: CallOptions): Promise<void> {
+  try {
+    await call(resource, options, token => native.clusterConnect(handle, token))
+  } catch (error) {
+    if (!(error instanceof PermissionError || error instanceof NotFoundError)) throw error
+    const keyring = await native.clusterGetOption(handle, 'keyring')
+    throw toCephError({ ...error, message: `keyring: ${keyring}` }, resource)
   }
 }
 
