@@ -118,12 +118,17 @@ export class Pool implements AsyncDisposable {
     this.name = fields.name
     this.namespace = fields.namespace
     this.trash = new Trash(this)
-    this.metadata = new Metadata(this.path, {
-      get: (key, token) => native.poolGetMetadata(handle, key, token),
-      set: (key, value, token) => native.poolSetMetadata(handle, key, value, token),
-      remove: (key, token) => native.poolRemoveMetadata(handle, key, token),
-      list: (after, limit, token) => native.poolListMetadata(handle, after, limit, token),
-    })
+    this.metadata = new Metadata(
+      this.path,
+      {
+        get: (key, token) => native.poolGetMetadata(handle, key, token),
+        set: (key, value, token) => native.poolSetMetadata(handle, key, value, token),
+        remove: (key, token) => native.poolRemoveMetadata(handle, key, token),
+        list: (after, limit, token) => native.poolListMetadata(handle, after, limit, token),
+      },
+      // A pool that is gone says so by itself.
+      async () => {},
+    )
     // librbd reads a pool's settings where there is no namespace, and would let them be written anywhere.
     const settings = this.namespace === '' ? this.metadata : null
     this.config = new Config(this.path, settings, token => native.poolListConfig(handle, token))

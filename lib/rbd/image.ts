@@ -134,12 +134,16 @@ export class Image extends ImageIo implements AsyncDisposable {
     this.name = name
     this.openedAt = snapshot
     this.readOnly = readOnly
-    this.metadata = new Metadata(this.path, {
-      get: (key, token) => native.imageGetMetadata(handle, key, token),
-      set: (key, value, token) => native.imageSetMetadata(handle, key, value, token),
-      remove: (key, token) => native.imageRemoveMetadata(handle, key, token),
-      list: (after, limit, token) => native.imageListMetadata(handle, after, limit, token),
-    })
+    this.metadata = new Metadata(
+      this.path,
+      {
+        get: (key, token) => native.imageGetMetadata(handle, key, token),
+        set: (key, value, token) => native.imageSetMetadata(handle, key, value, token),
+        remove: (key, token) => native.imageRemoveMetadata(handle, key, token),
+        list: (after, limit, token) => native.imageListMetadata(handle, after, limit, token),
+      },
+      options => this.watchers(options),
+    )
     this.config = new Config(this.path, this.metadata, token => native.imageListConfig(handle, token))
     this.lock = new ExclusiveLock(handle, this.path)
     this.advisoryLock = new AdvisoryLock(handle, this.path)

@@ -19,11 +19,13 @@ const entriesPerPage = 64
 export class Metadata {
   readonly #owner: string
   readonly #native: NativeMetadata
+  readonly #checkThere: (options: CallOptions) => Promise<unknown>
 
-  /** @internal */
-  constructor(owner: string, native: NativeMetadata) {
+  /** @internal @param checkThere - Of an image that was removed, librbd says only that it has no such key. */
+  constructor(owner: string, native: NativeMetadata, checkThere: (options: CallOptions) => Promise<unknown>) {
     this.#owner = owner
     this.#native = native
+    this.#checkThere = checkThere
   }
 
   #resource(key: string): Resource {
@@ -33,6 +35,8 @@ export class Metadata {
   /**
    * The value, or undefined when there is no such key.
    *
+   * @throws {ImageNotFoundError} the image was removed since it was opened
+   *
    * @implements rbd_metadata_get rbd_pool_metadata_get
    */
   async get(key: string, options: CallOptions = {}): Promise<string | undefined> {
@@ -40,8 +44,9 @@ export class Metadata {
     try {
       return await call(this.#resource(key), options, token => this.#native.get(key, token))
     } catch (error) {
-      if ((error as { code?: string }).code === 'ENOENT') return undefined
-      throw error
+      if ((error as { code?: string }).code !== 'ENOENT') throw error
+      await this.#checkThere(options)
+      return undefined
     }
   }
 
@@ -70,12 +75,19 @@ export class Metadata {
     await call(this.#resource(key), options, token => this.#native.remove(key, token))
   }
 
-  /** All entries, in the order of the keys. @implements rbd_metadata_list rbd_pool_metadata_list */
+  /**
+   * All entries, in the order of the keys.
+   *
+   * @throws {ImageNotFoundError} the image was removed since it was opened
+   *
+   * @implements rbd_metadata_list rbd_pool_metadata_list
+   */
   async *list(options: CallOptions = {}): AsyncGenerator<[key: string, value: string], void, undefined> {
     let after = ''
     for (;;) {
       const from = after
       const page = await call(this.#resource('*'), options, token => this.#native.list(from, entriesPerPage, token))
+      if (page.length === 0) await this.#checkThere(options)
       yield* page
       if (page.length < entriesPerPage) return
       after = page[page.length - 1]?.[0] ?? ''

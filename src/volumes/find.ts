@@ -14,22 +14,19 @@ export function lookAtId<T>(pool: Pool, id: string, look: (image: Image) => Prom
 }
 
 async function lookIfThere<T>(open: () => Promise<Image>, look: (image: Image) => Promise<T>): Promise<T | undefined> {
-  const image = await openIfThere(open)
+  const image = await open().catch(ifGone)
   if (image === undefined) return undefined
   try {
-    return await look(image)
+    return await look(image).catch(error => ifGone(error, image))
   } finally {
     await image.close()
   }
 }
 
-async function openIfThere(open: () => Promise<Image>): Promise<Image | undefined> {
-  try {
-    return await open()
-  } catch (error) {
-    if (error instanceof ImageNotFoundError) return undefined
-    throw error
-  }
+/** Also one that is removed while it is looked at; another image that is missed then is no reason to take this one for gone. */
+function ifGone(error: unknown, image?: Image): undefined {
+  if (error instanceof ImageNotFoundError && (image === undefined || error.resource === image.path)) return undefined
+  throw error
 }
 
 export interface FoundVolume {

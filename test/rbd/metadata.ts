@@ -29,6 +29,16 @@ t.test('the metadata of an image', async t => {
     t.equal(await metadata.get('gone'), undefined)
   })
 
+  await t.test('of an image that was removed is not taken for none', async t => {
+    await pool.createImage('removed', { size: MiB })
+    await using removed = await pool.openImage('removed', { readOnly: true })
+    t.equal(await removed.metadata.get('key'), undefined)
+    await run('rbd', 'rm', '--no-progress', removed.path)
+    const gone = { name: 'ImageNotFoundError', resource: removed.path }
+    await t.rejects(removed.metadata.get('key'), gone)
+    await t.rejects(entries(removed.metadata), gone)
+  })
+
   await t.test('of rbd is the same here, in the order of the keys', async t => {
     await run('rbd', 'image-meta', 'set', image.path, 'b', 'two')
     await run('rbd', 'image-meta', 'set', image.path, 'a', 'one')
