@@ -1,11 +1,12 @@
 /** Everything that an audit finds, made by hand; and that nothing else is found. */
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
-import { type Image, MiB } from '../lib/index.js'
+import { type Image, MiB, type Pool } from '../lib/index.js'
 import { audit, type Finding } from '../src/audit/audit.js'
 import { holderOf, instanceObject, journalNamespace, locksObject } from '../src/journal/layout.js'
 import type { JobRecord } from '../src/journal/record.js'
 import type { Records } from '../src/journal/records.js'
+import { imageName } from '../src/names.js'
 import { writeMark } from '../src/volumes/mark.js'
 import { writeStamp } from '../src/volumes/stamp.js'
 import { startAgentProcess } from './support/agent-process.js'
@@ -39,7 +40,7 @@ async function settled(records: Records, record: JobRecord): Promise<JobRecord> 
   await records.enterInstance({ ...about(agent), id: 'none' })
   await records.removeInstance(agent, 'none')
   await records.create(record)
-  await records.settle(agent, { task, finishedAt: record.outcome?.finishedAt ?? '' })
+  await records.settle(agent, { task, finishedAt: record.outcome?.finishedAt ?? '' }, '')
   return record
 }
 
@@ -58,6 +59,20 @@ function about(agent: string) {
   }
 }
 
+/** As a removal leaves it that is cut short. */
+async function halfRemove(pool: Pool, name: string): Promise<{ id: string }> {
+  await using image = await pool.openImage(name)
+  const { id, objectSize } = await image.stat()
+  await image.resize(256 * objectSize)
+  await Promise.all(Array.from({ length: 256 }, (_, i) => image.write(i * objectSize, Buffer.alloc(512, 1))))
+  await image.close()
+  const stop = new AbortController()
+  await pool.removeImage(name, { signal: stop.signal, onProgress: () => stop.abort() }).catch(() => {})
+  // Rejects, unless it was cut short.
+  await pool.trash.get(id)
+  return { id }
+}
+
 t.test('the journal', async t => {
   const { records, agent, look, fixAll, poolName } = await setUp(t)
   t.same(await look(), [], 'an empty one is fine')
@@ -70,7 +85,7 @@ t.test('the journal', async t => {
   })
 
   await t.test('an entry of a finished job without a record', async t => {
-    await records.settle(agent, { task: 'forgotten', finishedAt: new Date().toISOString() })
+    await records.settle(agent, { task: 'forgotten', finishedAt: new Date().toISOString() }, '')
     t.match(told(await look()), [{ kind: 'entry', name: 'forgotten', agent, fixable: true }])
     t.same(await fixAll(), [])
   })
@@ -88,7 +103,7 @@ t.test('the journal', async t => {
     await records.create(newRecord(job, { outcome: outcomeOf(job) }))
     t.match(told(await look()), [{ kind: 'record', name: job.taskId, agent, fixable: true }])
     t.same(await fixAll(), [], 'from now on an agent looks after it')
-    await records.settle(agent, { task: job.taskId, finishedAt: new Date().toISOString() })
+    await records.settle(agent, { task: job.taskId, finishedAt: new Date().toISOString() }, '')
   })
 
   await t.test('what is no part of a journal is for somebody to decide', async t => {
@@ -131,7 +146,8 @@ t.test('the volumes', async t => {
   await t.test('an image that a failed job has left without a stamp; one with data in it is left alone', async t => {
     const creation = newJob(agent)
     const outcome = outcomeOf(creation, undefined, false)
-    await settled(records, newRecord(creation, { image: `${poolName}/torso`, outcome }))
+    const plan = { poolName, name: 'torso', depth: {} }
+    await settled(records, newRecord(creation, { image: `${poolName}/torso`, plan, outcome }))
     await pool.createImage('torso', { size: MiB })
     t.match(told(await look()), [{ kind: 'image', name: `${poolName}/torso`, agent, fixable: true }])
     t.same(await fixAll(), [])
@@ -194,6 +210,46 @@ t.test('the volumes', async t => {
     t.same(await fixAll(), [], 'from now on the agent is going to')
     await site.startAgent()
     await until('the purge', async () => (await pool.trash.list()).length === 0)
+  })
+
+  const others = async () => (await site.imageNames()).filter(name => name !== 'disk')
+
+  await t.test("what a failed clone has left; not what was to be cloned, which may be anybody's", async t => {
+    await pool.createImage('source', { size: MiB })
+    await site.startAgent()
+    const clone = site.job('storage.clone', { refId: 'source', name: 'copy' })
+    t.match(await site.perform(clone), { ok: false, code: 'IMAGE_NOT_OURS' })
+    t.same(await look(), [], 'neither is there')
+    const name = imageName({ taskId: clone.taskId, tenantId: 'acme', name: 'copy' })
+    await pool.createImage(name, { size: MiB })
+    t.match(told(await look()), [{ kind: 'image', name: `${poolName}/${name}`, agent, fixable: true }])
+    t.same(await fixAll(), [])
+    t.same(await others(), ['source'])
+    await pool.removeImage('source')
+  })
+
+  await t.test('what is half removed, beside a volume that has its name by now', async t => {
+    await (await stamped('again', succeeded)).close()
+    const { id } = await halfRemove(pool, 'again')
+    await (await stamped('again', succeeded)).close()
+    t.match(told(await look()), [{ kind: 'trash', name: `${poolName}/again`, agent, fixable: true }])
+    t.same(await fixAll(), [])
+    t.same(await others(), ['again'], 'the volume is still there')
+    await t.rejects(pool.trash.get(id), { name: 'ImageNotFoundError' })
+    await pool.removeImage('again')
+    await (await stamped('again', succeeded)).close()
+    await halfRemove(pool, 'again')
+    t.same(await fixAll(), [], 'and what has its name to itself')
+    t.same(await others(), [])
+  })
+
+  await t.test('what a failed job has left is not touched when it is done again meanwhile', async t => {
+    await (await stamped('wanted', failed)).close()
+    const [finding] = await look()
+    await records.retry(agent, failed.job.taskId)
+    await t.rejects(finding?.fix?.() ?? Promise.resolve(), /is left alone/)
+    t.same(await others(), ['wanted'])
+    await pool.removeImage('wanted')
   })
 
   await t.test('what somebody else has made is none of our business', async t => {

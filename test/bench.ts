@@ -2,8 +2,10 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
+import { connect } from 'amqplib'
 import t from 'tap'
 import { MiB } from '../lib/index.js'
+import { measureAgent } from '../scripts/bench/agent.js'
 import { toChart } from '../scripts/bench/chart.js'
 import { Client, pythonProgram } from '../scripts/bench/client.js'
 import { withPlace } from '../scripts/bench/cluster.js'
@@ -118,6 +120,8 @@ t.test('a part or an option that does not exist is told in a line', async t => {
   t.match(part, { status: 1, stdout: '', stderr: /^There is no part 'speed'\. Parts: lifecycle, [a-z, ]+\.\n$/ })
   const chart = await bench('listing', '--chart', 'chart.svg')
   t.match(chart, { status: 1, stdout: '', stderr: '--chart is of the part io\n' })
+  const help = await bench('--help')
+  t.match(help.stdout, /^Parts: lifecycle, listing, streams, io, loop, agent\./m)
   const option = await bench('--fast')
   t.match(option, { status: 1, stdout: '', stderr: /^Unknown option '--fast'.*\n$/ })
 })
@@ -256,4 +260,43 @@ t.test('loop measures the event loop and memory of a busy process, and leaves no
   const cluster = await testCluster(t)
   const pool = await cluster.openPool('rbd')
   t.notOk((await pool.listNamespaces()).includes(ownNamespace))
+})
+
+t.test('agent measures jobs beside the bare library, and leaves nothing behind', async t => {
+  const { signal } = new AbortController()
+  let namespace = ''
+  const rows = await withPlace(signal, place => {
+    namespace = place.namespace
+    const loads = [2, 4].map(prefetch => ({ prefetch, jobs: 4 }))
+    return measureAgent({ ...place, quick: true, signal }, { loads, turns: 1, counted: 3 })
+  })
+  t.same(
+    rows.map(({ load, metric, peerName, need }) => [load.split(', ')[1], metric, peerName, need]),
+    [
+      ...['2', '4'].flatMap(count => [
+        [`prefetch ${count}`, 'rate', `bare library, ${count} at once`, 0.6],
+        [`prefetch ${count}`, 'client CPU', `bare library, ${count} at once`, null],
+        [`prefetch ${count}`, 'OSD operations a job', `bare library, ${count} at once`, null],
+      ]),
+      ['one after the other', 'journal, round trips a job', 'its RADOS operations', null],
+    ],
+  )
+  t.ok(rows.every(({ ours, peer }) => ours > 0 && peer > 0))
+  const journal = rows.at(-1)
+  t.equal(journal?.peer, 7, 'operations')
+  t.equal(journal?.ours, 5, 'one of which is beside the publishing of the result')
+  const cluster = await testCluster(t)
+  t.same(
+    (await cluster.listPools()).filter(name => name.startsWith(namespace)),
+    [],
+  )
+  const pool = await cluster.openPool('rbd')
+  t.notOk((await pool.listNamespaces()).includes(namespace))
+  const connection = await connect(process.env.BROKER_URL ?? '')
+  t.teardown(() => connection.close())
+  for (const queue of ['tasks', 'results', 'dead']) {
+    const channel = await connection.createChannel()
+    channel.on('error', () => {}) // what is asked rejects with it
+    await t.rejects(channel.checkQueue(`${namespace}-2.${queue}`), { code: 404 }, `there is no queue of its ${queue}`)
+  }
 })

@@ -6,28 +6,41 @@ import { Cluster, type Pool } from '../../lib/index.js'
 import { startStack, stopStack } from '../../src/dev/stack.js'
 import type { Place } from './harness.js'
 
-/** On the cluster that CEPH_CONF names, or else on a development stack that lives as long as this. */
+type Site = Pick<Place, 'cephConf' | 'brokerUrl'>
+
+/**
+ * On the cluster that CEPH_CONF names, with the broker of BROKER_URL, or else on a development stack that lives as long as
+ * this.
+ */
 export async function withPlace<T>(signal: AbortSignal, use: (place: Place) => Promise<T>): Promise<T> {
   const given = process.env.CEPH_CONF
-  if (given) return withNamespace(given, use)
+  if (given) return withNamespace({ cephConf: given, brokerUrl: givenBroker }, use)
   const dir = await mkdtemp(join(tmpdir(), 'cephkit-bench-'))
   const { cephConf } = await startStack({ dir, signal })
+  const brokerUrl = async () => urlOf((await startStack({ dir, signal, services: ['rabbitmq'] })).env)
   try {
-    return await withNamespace(cephConf, use)
+    return await withNamespace({ cephConf, brokerUrl }, use)
   } finally {
     await stopStack(dir)
   }
 }
 
+const givenBroker = async () => urlOf(process.env)
+
+function urlOf({ BROKER_URL }: NodeJS.ProcessEnv): string {
+  if (!BROKER_URL) throw new Error('BROKER_URL is not set')
+  return BROKER_URL
+}
+
 /** In a new namespace of the pool that rbd uses by default. */
-async function withNamespace<T>(cephConf: string, use: (place: Place) => Promise<T>): Promise<T> {
+async function withNamespace<T>({ cephConf, brokerUrl }: Site, use: (place: Place) => Promise<T>): Promise<T> {
   await using cluster = await Cluster.connect({ configFile: cephConf })
   const name = await cluster.getOption('rbd_default_pool')
   const namespace = `cephkit-bench-${process.pid}`
   await using pool = await cluster.openPool(name)
   await pool.createNamespace(namespace)
   try {
-    return await use({ cluster, cephConf, pool: name, namespace })
+    return await use({ cluster, cephConf, brokerUrl, pool: name, namespace })
   } finally {
     await using own = await cluster.openPool(name, { namespace })
     await removeImages(own)

@@ -31,6 +31,8 @@ export interface Place {
   pool: string
   /** The run's own: whatever is in it at the end is removed. */
   namespace: string
+  /** A broker, for whoever needs one: from then on it takes some of the processor's time, too. */
+  brokerUrl(): Promise<string>
 }
 
 export interface Context extends Place {

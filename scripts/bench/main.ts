@@ -1,6 +1,7 @@
 /** `npm run bench -- [part...]`: cephkit beside its peers, on one cluster, in one run. */
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
+import { agent } from './agent.js'
 import { toChart } from './chart.js'
 import { withPlace } from './cluster.js'
 import { describe, type Part, type Row, toJson, toTable } from './harness.js'
@@ -10,7 +11,8 @@ import { listing } from './listing.js'
 import { loop } from './loop.js'
 import { streams } from './streams.js'
 
-const parts: Part[] = [lifecycle, listing, streams, io, loop]
+/** The agent comes last: it starts a broker, which is never quite idle. */
+const parts: Part[] = [lifecycle, listing, streams, io, loop, agent]
 
 const usage = `Usage: npm run bench -- [part...] [--quick] [--json] [--chart FILE]
 
@@ -21,7 +23,8 @@ Parts: ${parts.map(({ name }) => name).join(', ')}. Without one, all.
   --chart FILE  draw what io has measured, as an SVG
 
 Runs on the cluster that CEPH_CONF names, in a namespace of its own of the pool that rbd uses by default; without
-CEPH_CONF on a development stack, started for the run.`
+CEPH_CONF on a development stack, started for the run. The part agent makes two pools of its own, which the cluster must
+allow to be removed, and uses the broker that BROKER_URL names.`
 
 /** Something to tell the user in one line. */
 class BenchError extends Error {}
@@ -53,6 +56,9 @@ async function main(): Promise<void> {
   const { quick, json, chart, help, chosen } = parse(process.argv.slice(2))
   if (help) return console.log(usage)
   if (chart !== undefined && !chosen.includes(io)) throw new BenchError('--chart is of the part io')
+  if (chosen.includes(agent) && process.env.CEPH_CONF && !process.env.BROKER_URL) {
+    throw new BenchError('The part agent needs a broker: set BROKER_URL, too.')
+  }
   const interruption = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.once(name, () => interruption.abort(new BenchError(`${name}: cleaning up`)))

@@ -201,7 +201,8 @@ export class Agent {
 
   /** Lets the jobs that run come to their end. What has not begun, or takes too long, stays in the queue. */
   async #finish(runner: JobRunner, broker: Broker): Promise<void> {
-    const finished = Promise.all([runner.stop(), broker.drain()])
+    // A channel that cannot be drained is closed next, with what is in it.
+    const finished = Promise.allSettled([runner.stop(), broker.drain()])
     const tooLong = delay(stopLimitMs, 'too long', { ref: false })
     if ((await Promise.race([finished, tooLong])) === 'too long') {
       this.#log.warn({ ms: stopLimitMs }, 'jobs are not done in time and stay in the queue')

@@ -17,6 +17,8 @@ interface Surroundings {
   onConnected: () => void
   /** Told when the broker cannot be used, with the reason, and when it can: undefined. */
   onState: (trouble: string | undefined) => void
+  /** Milliseconds for which a message without an answer is kept. Default: 20 minutes. */
+  holdMs?: number
 }
 
 /** The longest pause before the broker is tried again, in milliseconds, unless the first is longer. */

@@ -47,10 +47,24 @@ export function deadLetter({ broker, agentId }: Config, message: ConsumeMessage,
   }
 }
 
+/** The same without any properties and headers of its own. */
+export function bareLetter(config: Config, message: ConsumeMessage, reason: string): Outgoing {
+  return deadLetter(config, { ...message, properties: {} as ConsumeMessage['properties'] }, reason)
+}
+
 /** CC and BCC are more routing keys, and not for the exchange that this goes to: there they would be obeyed again. */
 function headersToKeep(headers: ConsumeMessage['properties']['headers']): object {
   const { CC, BCC, ...kept } = headers ?? {}
-  return Buffer.byteLength(JSON.stringify(kept)) <= longestHeaders ? kept : {}
+  return lengthOf(kept) <= longestHeaders ? kept : {}
+}
+
+function lengthOf(headers: object): number {
+  try {
+    return Buffer.byteLength(JSON.stringify(headers))
+  } catch {
+    // They are nested too deep; or one is called __proto__, and amqplib has made it that.
+    return Number.POSITIVE_INFINITY
+  }
 }
 
 /** What no queue is bound for, by way of the default exchange, which needs no binding. */

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { ConfirmChannel, Message, Options } from 'amqplib'
+import { type ConfirmChannel, IllegalOperationError, type Message, type Options } from 'amqplib'
 
 export interface Outgoing {
   exchange: string
@@ -13,6 +13,14 @@ export class UnroutableError extends Error {
   constructor({ exchange, routingKey }: Outgoing) {
     super(`no queue is bound to exchange ${exchange} for ${routingKey}`)
     this.name = 'UnroutableError'
+  }
+}
+
+/** There is no way to write the message's properties: what can be read cannot always be written. */
+export class UnwritableError extends Error {
+  constructor(options: ErrorOptions) {
+    super('the properties of the message cannot be written', options)
+    this.name = 'UnwritableError'
   }
 }
 
@@ -34,18 +42,24 @@ export class Publisher {
    * Resolves when the broker has taken the message over: as late as it likes to, or the channel is closed.
    *
    * @throws {UnroutableError} the message is `mandatory`, and has nowhere to go
+   * @throws {UnwritableError} nothing was sent
    */
   publish(message: Outgoing): Promise<void> {
     const id = randomUUID()
     const { exchange, routingKey, content } = message
     const options = { ...message.options, headers: { ...message.options.headers, [publishId]: id } }
     return new Promise((resolve, reject) => {
-      this.#channel.publish(exchange, routingKey, content, options, (error: Error | null) => {
+      const onConfirm = (error: Error | null) => {
         const returned = this.#returned.delete(id)
         if (error) reject(error)
         else if (returned) reject(new UnroutableError(message))
         else resolve()
-      })
+      }
+      try {
+        this.#channel.publish(exchange, routingKey, content, options, onConfirm)
+      } catch (error) {
+        reject(error instanceof IllegalOperationError ? error : new UnwritableError({ cause: error }))
+      }
     })
   }
 }

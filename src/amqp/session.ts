@@ -4,14 +4,15 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { type Channel, type ChannelModel, type ConsumeMessage, connect } from 'amqplib'
 import type { Config } from '../config.js'
 import { messageOf } from '../errors.js'
-import { type JobResult, NotAJobError } from '../jobs/message.js'
-import { type JobRunner, NotDoneError } from '../jobs/runner.js'
+import { type JobMessage, type JobResult, NotAJobError } from '../jobs/message.js'
+import { type Answer, type JobRunner, NotDoneError } from '../jobs/runner.js'
 import { InterruptedError } from '../jobs/saga.js'
 import type { Logger } from '../log.js'
 import type { AgentMetrics } from '../metrics/agent.js'
-import { deadLetter, resultMessage, toDeadLetterQueue } from './outgoing.js'
-import { type Outgoing, Publisher, UnroutableError } from './publisher.js'
+import { bareLetter, deadLetter, resultMessage, toDeadLetterQueue } from './outgoing.js'
+import { type Outgoing, Publisher, UnroutableError, UnwritableError } from './publisher.js'
 import { declareTopology } from './topology.js'
+import { readDespiteHeaders } from './unreadable.js'
 
 interface Surroundings {
   config: Config
@@ -20,7 +21,12 @@ interface Surroundings {
   log: Logger
   /** Told when the broker cannot be used, with the reason, and when it can: undefined. */
   onState: (trouble: string | undefined) => void
+  /** Milliseconds for which a message without an answer is kept. Default: 20 minutes. */
+  holdMs?: number
 }
+
+/** RabbitMQ closes the channel of whoever keeps a message for longer than its consumer_timeout: 30 minutes by default. */
+const defaultHoldMs = 1_200_000
 
 /** Milliseconds to reach the broker in. */
 const connectTimeoutMs = 10_000
@@ -33,6 +39,9 @@ const closeTimeoutMs = 5_000
 
 /** How often what nobody takes is tried. Whoever takes results may just be about to start. */
 const unroutableTries = 5
+
+/** What becomes of a message: the queue need not keep it, or is to deliver it again, at once or in the next session. */
+type Fate = 'done' | 'again' | 'left'
 
 /**
  * One connection to the broker with its two channels: one consumes, the other publishes. They live and die together: when
@@ -55,6 +64,7 @@ export class Session implements AsyncDisposable {
   private constructor(connection: ChannelModel, surroundings: Surroundings) {
     this.#connection = connection
     this.#surroundings = surroundings
+    readDespiteHeaders(connection, surroundings.log)
     // Each message that cannot be published at the moment waits with one.
     setMaxListeners(0, this.#over.signal)
     this.ended = new Promise(resolve => {
@@ -153,43 +163,94 @@ export class Session implements AsyncDisposable {
   }
 
   async #process(channel: Channel, message: ConsumeMessage): Promise<void> {
-    const { config, log } = this.#surroundings
+    const fate = await this.#fateOf(message)
+    if (this.#isOver) return
+    if (fate === 'done') channel.ack(message)
+    if (fate === 'again') channel.nack(message, false, true)
+  }
+
+  async #fateOf(message: ConsumeMessage): Promise<Fate> {
     try {
-      if (!(await this.#answer(message))) return
+      return await this.#answer(message)
     } catch (error) {
       if (!(error instanceof NotAJobError)) throw error
-      log.warn({ reason: error.message }, 'not a job: dead-lettered')
-      const handedOver = await this.#handOver(deadLetter(config, message, error.message))
-      if (!handedOver) return
+      this.#surroundings.log.warn({ reason: error.message }, 'not a job: dead-lettered')
+      return (await this.#putAside(message, error.message)) ? 'done' : 'left'
     }
-    if (!this.#isOver) channel.ack(message)
   }
 
   /**
-   * Has the job done, and the result published. Returns false if that has not come to its end: then it stays in the queue.
+   * Has the job done, and the result published.
    *
    * @throws {NotAJobError}
    */
-  async #answer(message: ConsumeMessage): Promise<boolean> {
+  async #answer(message: ConsumeMessage): Promise<Fate> {
     const { runner, metrics } = this.#surroundings
     const onBegin = () => metrics.jobBegun(message.properties.timestamp)
     const { job, answer, release } = runner.take(message.content, onBegin)
     try {
-      const { result, settle } = await answer
-      if (!(await this.publishResult(job.action, result))) return false
-      await settle()
-      return true
+      const answered = await this.#unlessTooLong(answer)
+      if (answered !== undefined) return (await this.#tell(job, answered)) ? 'done' : 'left'
+      this.#logOf(job.action, job).debug('takes long: its message goes back to the queue meanwhile')
+      return 'again'
     } catch (error) {
-      if (error instanceof NotDoneError || error instanceof InterruptedError) return false
+      if (error instanceof NotDoneError || error instanceof InterruptedError) return 'left'
       throw error
     } finally {
       release()
     }
   }
 
+  /**
+   * Undefined: the broker would not wait much longer. The message then comes again, and has a share in the one answer. It is
+   * not acknowledged instead, as it limits how many jobs are in hand, and a job that waits for its image is nowhere else.
+   */
+  async #unlessTooLong(answer: Promise<Answer>): Promise<Answer | undefined> {
+    let timer: NodeJS.Timeout | undefined
+    const tooLong = new Promise<undefined>(resolve => {
+      timer = setTimeout(resolve, this.#surroundings.holdMs ?? defaultHoldMs, undefined)
+    })
+    try {
+      return await Promise.race([answer, tooLong])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** Returns false if the session ended before the broker had the result. */
+  async #tell({ action }: JobMessage, { result, settle }: Answer): Promise<boolean> {
+    if (settle === undefined) return this.publishResult(action, result)
+    const log = this.#logOf(action, result)
+    try {
+      if (!(await this.#publishAtLast(resultMessage(this.#surroundings.config, action, result), log, 1))) return false
+    } catch (error) {
+      if (!(error instanceof UnroutableError)) throw error
+      log.warn({ reason: error.message }, 'nobody takes the result: it waits in the journal')
+      return true
+    }
+    await settle()
+    return true
+  }
+
+  /** Returns false if the session has ended first. */
+  async #putAside(message: ConsumeMessage, reason: string): Promise<boolean> {
+    const { config, log } = this.#surroundings
+    try {
+      return await this.#handOver(deadLetter(config, message, reason), log)
+    } catch (error) {
+      if (!(error instanceof UnwritableError)) throw error
+      return await this.#handOver(bareLetter(config, message, reason), log)
+    }
+  }
+
   /** Returns false if the session has ended first. */
   publishResult(action: string, result: JobResult): Promise<boolean> {
-    return this.#handOver(resultMessage(this.#surroundings.config, action, result))
+    const message = resultMessage(this.#surroundings.config, action, result)
+    return this.#handOver(message, this.#logOf(action, result))
+  }
+
+  #logOf(action: string, { taskId }: Pick<JobResult, 'taskId'>): Logger {
+    return this.#surroundings.log.child({ job: taskId, action })
   }
 
   /**
@@ -197,15 +258,15 @@ export class Session implements AsyncDisposable {
    * keeps others from being handled. Returns false if the session ended first: then what it was about is delivered again.
    *
    * @throws {UnroutableError} not even that queue is there: a new session makes it anew
+   * @throws {UnwritableError}
    */
-  async #handOver(message: Outgoing): Promise<boolean> {
-    const { config, log } = this.#surroundings
+  async #handOver(message: Outgoing, log: Logger): Promise<boolean> {
     try {
-      return await this.#publishAtLast(message)
+      return await this.#publishAtLast(message, log)
     } catch (error) {
       if (!(error instanceof UnroutableError)) throw error
       log.error({ reason: error.message }, 'nobody takes it: dead-lettered')
-      return await this.#publishAtLast(toDeadLetterQueue(config, message, error.message))
+      return await this.#publishAtLast(toDeadLetterQueue(this.#surroundings.config, message, error.message), log)
     }
   }
 
@@ -213,16 +274,18 @@ export class Session implements AsyncDisposable {
    * Tries until the broker has the message, or the session is over: then it returns false.
    *
    * @throws {UnroutableError} it has come back each time
+   * @throws {UnwritableError}
    */
-  async #publishAtLast(message: Outgoing): Promise<boolean> {
-    const { config, log } = this.#surroundings
+  async #publishAtLast(message: Outgoing, log: Logger, tries = unroutableTries): Promise<boolean> {
+    const { config } = this.#surroundings
     for (let returned = 0; !this.#isOver; ) {
       try {
         await this.publish(message)
         return true
       } catch (error) {
         if (this.#isOver) break
-        if (error instanceof UnroutableError && ++returned === unroutableTries) throw error
+        if (error instanceof UnwritableError) throw error
+        if (error instanceof UnroutableError && ++returned === tries) throw error
         log.error({ routingKey: message.routingKey, reason: messageOf(error) }, 'not published, trying again')
       }
       await delay(config.broker.reconnectDelayMs, undefined, { signal: this.#over.signal }).catch(() => {})

@@ -5,6 +5,7 @@ import type { InstanceRecord } from '../journal/instance.js'
 import { instanceObject, leaseLock, locksPrefix } from '../journal/layout.js'
 import { isProcessGone } from '../journal/process.js'
 import type { JobRecord } from '../journal/record.js'
+import { madeBy } from '../volumes/make.js'
 import type { Place } from './audit.js'
 
 /** What is kept of a record: there can be many. */
@@ -12,8 +13,10 @@ export interface Job {
   agent: string
   task: string
   action: string
-  /** `pool/image` */
+  /** `pool/image`: what it works on. */
   image: string | undefined
+  /** `pool/image`: what it makes, if it makes one. */
+  makes: string | undefined
   owner: string
   createdAt: string
   /** Undefined: it is not finished. */
@@ -108,9 +111,10 @@ async function hasLease(object: RadosObject, id: string): Promise<boolean> {
   }
 }
 
-function jobOf({ job, image, owner, createdAt, outcome }: JobRecord): Job {
+function jobOf({ job, plan, image, owner, createdAt, outcome }: JobRecord): Job {
   const { agentId: agent, taskId: task, action } = job
-  return { agent, task, action, image, owner, createdAt, ok: outcome?.ok, finishedAt: outcome?.finishedAt }
+  const makes = madeBy(plan)
+  return { agent, task, action, image, makes, owner, createdAt, ok: outcome?.ok, finishedAt: outcome?.finishedAt }
 }
 
 function key(agent: string, task: string): string {

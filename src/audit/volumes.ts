@@ -39,12 +39,15 @@ const openAtOnce = 16
 /** Opens each image. One that cannot be read rejects: an audit that leaves something out says nothing. */
 export async function readVolumes({ cluster, poolName, records, signal }: Place): Promise<Volumes> {
   await using pool = await cluster.openPool(poolName)
-  const names = (await pool.listImages({ signal })).map(({ name }) => name)
-  const images = await mapLimited(names, openAtOnce, name => {
+  const listed = await pool.listImages({ signal })
+  const images = await mapLimited(listed, openAtOnce, async ({ name, id }) => {
     signal?.throwIfAborted()
-    return lookAt(pool, name, describe)
+    const volume = await lookAt(pool, name, describe)
+    return volume?.id === id ? volume : undefined
   })
-  const entries = (await pool.trash.list({ signal })).filter(({ source }) => source === 'user' || source === 'removing')
+  const nameless = listed.filter((_, index) => images[index] === undefined)
+  const entries = (await pool.trash.list({ signal })).filter(({ source }) => source === 'user')
+  entries.push(...(await halfRemoved(pool, nameless)))
   const trash = await mapLimited(entries, openAtOnce, async entry => {
     return { ...entry, stamp: await lookAtId(pool, entry.id, readStamp) }
   })
@@ -53,6 +56,16 @@ export async function readVolumes({ cluster, poolName, records, signal }: Place)
     due.set(agent, await listDue({ cluster, volumePool: poolName, agent }))
   }
   return { images: images.filter(image => image !== undefined), trash, due }
+}
+
+/** RBD lists what it has begun to remove among the images, and not in the trash. Its name is free for another one. */
+async function halfRemoved(pool: Pool, images: readonly { id: string }[]): Promise<TrashEntry[]> {
+  const entries = await mapLimited(images, openAtOnce, ({ id }) => pool.trash.get(id).catch(ifNotThere))
+  return entries.filter(entry => entry?.source === 'removing') as TrashEntry[]
+}
+
+function ifNotThere(error: unknown): undefined {
+  if (!(error instanceof ImageNotFoundError)) throw error
 }
 
 async function describe(image: Image): Promise<Volume> {
@@ -91,22 +104,24 @@ export function auditVolumes(place: Place, state: JournalState, volumes: Volumes
   ]
 }
 
-/** By `pool/image`, in no order. */
+/** Those that work on it or make it, by `pool/image`, in no order. */
 function finishedByImage(state: JournalState): Map<string, Job[]> {
   const byImage = new Map<string, Job[]>()
   for (const job of state.jobs) {
-    if (job.image === undefined || job.ok === undefined) continue
-    const jobs = byImage.get(job.image) ?? []
-    byImage.set(job.image, jobs)
-    jobs.push(job)
+    if (job.ok === undefined) continue
+    for (const path of imagesOf(job)) byImage.set(path, [...(byImage.get(path) ?? []), job])
   }
   return byImage
 }
 
 /** Whether a job may still be at work on it, or its result be on its way. */
 function isInHand(state: JournalState, path: string): boolean {
-  for (const job of state.jobs) if (job.image === path && state.isOpen(job.agent, job.task)) return true
+  for (const job of state.jobs) if (imagesOf(job).has(path) && state.isOpen(job.agent, job.task)) return true
   return false
+}
+
+function imagesOf({ image, makes }: Job): Set<string> {
+  return new Set([image, makes].filter(path => path !== undefined))
 }
 
 function image(place: Place, state: JournalState, finished: Map<string, Job[]>, volume: Volume): Finding[] {
@@ -116,25 +131,23 @@ function image(place: Place, state: JournalState, finished: Map<string, Job[]>, 
   const { stamp } = volume
   if (stamp === undefined) {
     // Names hold a hash of the task: one that a job of ours has given is nobody else's.
-    const maker = jobs.find(job => !job.ok && makesImages(job))
+    const maker = jobs.find(job => !job.ok && job.makes === path)
     if (maker === undefined) return []
     const says = `is left over from task ${maker.task}, which failed`
-    return [{ kind: 'image', name: path, agent: maker.agent, says, fix: () => clear(place, volume.name) }]
+    const fix = () => unlessRetried(place, maker, () => clear(place, volume.name))
+    return [{ kind: 'image', name: path, agent: maker.agent, says, fix }]
   }
   const { agent, task } = stamp
   const maker = state.job(agent, task)
   if (maker?.ok === false && maker.createdAt === stamp.createdAt) {
     const says = `was made for task ${task}, which failed`
-    return [{ kind: 'image', name: path, agent, says, fix: () => remove(place, volume) }]
+    const fix = () => unlessRetried(place, maker, () => remove(place, volume))
+    return [{ kind: 'image', name: path, agent, says, fix }]
   }
   const deletion = jobs.find(job => job.ok && deletesImages(job) && job.createdAt > stamp.createdAt)
   if (deletion === undefined) return []
   // Somebody may have taken it out of the trash; or it was not there yet when the deletion looked.
   return [{ kind: 'image', name: path, agent, says: `was deleted by task ${deletion.task}, and is there` }]
-}
-
-function makesImages({ action }: Job): boolean {
-  return ['storage.create', 'disk.create', 'storage.clone'].includes(action)
 }
 
 function deletesImages({ action }: Job): boolean {
@@ -153,8 +166,9 @@ function snapshots(place: Place, state: JournalState, volume: Volume): Finding[]
     }
     const { agent, task, forClone } = mark
     if (state.isOpen(agent, task)) return []
-    const fix = () => removeSnapshot(place, volume, agent, id)
-    if (state.job(agent, task)?.ok === false && !hasClones) {
+    const maker = state.job(agent, task)
+    const fix = () => unlessRetried(place, maker, () => removeSnapshot(place, volume, agent, id))
+    if (maker?.ok === false && !hasClones) {
       return [{ kind: 'snapshot', name: path, agent, says: `was made for task ${task}, which failed`, fix }]
     }
     if (!forClone || hasClones) return []
@@ -184,11 +198,12 @@ function trash(
 ): Finding[] {
   const path = `${place.poolName}/${name}`
   if (isInHand(state, path)) return []
+  const jobs = finished.get(path) ?? []
   if (source === 'removing') {
     // The data goes before the stamp.
-    const agent = stamp?.agent ?? finished.get(path)?.[0]?.agent
+    const agent = stamp?.agent ?? jobs[0]?.agent
     if (agent === undefined) return []
-    return [{ kind: 'trash', name: path, agent, says: 'is half removed', fix: () => remove(place, { name }) }]
+    return [{ kind: 'trash', name: path, agent, says: 'is half removed', fix: () => finishRemoval(place, name, id) }]
   }
   if (stamp === undefined) return []
   const { agent } = stamp
@@ -200,10 +215,19 @@ function trash(
     says: 'is in the trash, and no agent is going to purge it',
   }
   // What no job has deleted, somebody has put there by hand, perhaps to have it back.
-  if (!finished.get(path)?.some(job => job.ok && deletesImages(job))) return [finding]
+  if (!jobs.some(job => job.ok && deletesImages(job))) return [finding]
   const entry: Due = { work: 'purge', poolName: place.poolName, name, id, origin: null }
   const fix = () => addDue({ cluster: place.cluster, volumePool: place.poolName, agent }, entry)
   return [{ ...finding, fix }]
+}
+
+/** It may be some time until something is fixed; and what a failed job has left is its own again when it is retried. */
+async function unlessRetried({ records }: Place, job: Job | undefined, fix: () => Promise<void>): Promise<void> {
+  const record = job && (await records.read(job.agent, job.task))
+  if (record?.outcome?.finishedAt !== job?.finishedAt) {
+    throw new Error(`task ${job?.task} is being done again: what it has left is left alone`)
+  }
+  await fix()
 }
 
 async function inPool<T>({ cluster, poolName }: Place, work: (pool: Pool) => Promise<T>): Promise<T> {
@@ -221,13 +245,26 @@ async function onImage(place: Place, id: string, work: (image: Image) => Promise
   )
 }
 
-async function remove(place: Place, { name, id }: { name: string; id?: string }): Promise<void> {
+async function remove(place: Place, { name, id }: { name: string; id: string }): Promise<void> {
   await unlessGone(
     inPool(place, async pool => {
-      const now = id === undefined ? undefined : await lookAt(pool, name, async image => (await image.stat()).id)
-      if (now === id) await pool.removeImage(name)
+      if ((await idOf(pool, name)) === id) await pool.removeImage(name)
     }),
   )
+}
+
+/** Another image may have the name by now. Where none has, something of it may have to go, too. */
+async function finishRemoval(place: Place, name: string, id: string): Promise<void> {
+  await unlessGone(
+    inPool(place, async pool => {
+      if ((await idOf(pool, name)) === undefined) await pool.removeImage(name)
+      else await pool.trash.remove(id, { force: true })
+    }),
+  )
+}
+
+function idOf(pool: Pool, name: string): Promise<string | undefined> {
+  return lookAt(pool, name, async image => (await image.stat()).id)
 }
 
 async function clear(place: Place, name: string): Promise<void> {

@@ -15,7 +15,7 @@ interface ListOptions extends ChosenAgent {
   all: boolean
 }
 
-interface SubmitOptions extends ChosenAgent {
+export interface SubmitOptions extends ChosenAgent {
   tenant?: string
   task?: string
   timeout: string
@@ -50,17 +50,21 @@ function ofAgent(command: Command): Command {
   return command.option('--agent <id>', 'of this agent (default: of all)').option('--json', 'print JSON', false)
 }
 
-function addSubmit(jobs: Command): void {
-  jobs
-    .command('submit')
-    .argument('<action>', 'such as storage.create')
-    .argument('[data]', 'the data of the job, as JSON; - to read it', '{}')
-    .description('publish a job, as the control plane does, and wait for its result')
+/** What each command has that publishes a job. */
+export function withSubmitOptions(command: Command): Command {
+  return command
     .option('--agent <id>', 'for this agent (default: STORAGE_CONTROLLER_AGENT_ID)')
     .option('--tenant <id>', "the job's tenant")
     .option('--task <id>', "the job's id; with that of an earlier one, its result (default: a new one)")
     .option('--timeout <seconds>', 'how long to wait for the result; the job goes on after that', '600')
     .option('--json', 'print the whole result as JSON', false)
+}
+
+function addSubmit(jobs: Command): void {
+  withSubmitOptions(jobs.command('submit'))
+    .argument('<action>', 'such as storage.create')
+    .argument('[data]', 'the data of the job, as JSON; - to read it', '{}')
+    .description('publish a job, as the control plane does, and wait for its result')
     .addHelpText(
       'after',
       `
@@ -69,7 +73,9 @@ Exit status 1 if the job has failed.
 Example:
   $ cephkit job submit storage.create '{"name":"vm-1","imageId":"debian-12","sizeMB":20480}' --tenant acme`,
     )
-    .action(submit)
+    .action(async (action: string, data: string, options: SubmitOptions) => {
+      await submit(action, parseData(data === '-' ? await text(process.stdin) : data), options)
+    })
 }
 
 async function list({ agent, all, json }: ListOptions): Promise<void> {
@@ -100,8 +106,10 @@ function stateOf({ outcome, failure, cancelledAt, owner }: JobRecord, isOpen: bo
   return failure || cancelledAt ? 'undoing' : 'running'
 }
 
+/** The journal has passwords, so that whoever goes on with a job has them, too. */
 function toJson({ state, record }: Listed): object {
-  return { state, ...record }
+  const hidden = (key: string, value: unknown) => (key === 'password' ? '[redacted]' : value)
+  return { state, ...JSON.parse(JSON.stringify(record, hidden)) }
 }
 
 function table(jobs: readonly Listed[]): string {
@@ -175,7 +183,8 @@ async function find(records: Records, task: string, agent: string | undefined): 
   throw new Error(`${task} is a job of ${found.map(({ job }) => job.agentId).join(' and of ')}: --agent`)
 }
 
-async function submit(action: string, data: string, options: SubmitOptions): Promise<void> {
+/** Prints the result. */
+export async function submit(action: string, data: Record<string, unknown>, options: SubmitOptions): Promise<void> {
   const { readConfig } = await import('../config.js')
   const { submitJob } = await import('../amqp/submit.js')
   const config = readConfig()
@@ -184,7 +193,7 @@ async function submit(action: string, data: string, options: SubmitOptions): Pro
     tenantId: options.tenant,
     agentId: options.agent ?? config.agentId,
     action,
-    data: parseData(data === '-' ? await text(process.stdin) : data),
+    data,
   }
   const result = await submitJob(config, job, waiting(job, options.timeout))
   if (options.json) console.log(JSON.stringify(result, null, 2))

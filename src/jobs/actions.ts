@@ -44,6 +44,8 @@ export interface Services {
   interrupt: AbortSignal
   /** When the job was begun at first, as an ISO 8601 date: the same for each process that goes on with it. */
   begunAt: string
+  /** The job was in hand before, in a process that has died or could not go on. */
+  goesOn: boolean
 }
 
 /** What a job comes down to once its data has been read. It is kept in the journal, so it is what JSON can hold. */

@@ -25,6 +25,12 @@ export interface JobResult extends Partial<Failure> {
 /** Of what is repeated from a message, which can be of any length, into a header, which cannot. */
 const longestReason = 1_000
 
+/**
+ * Many times what a job needs, in bytes. To look through one of some megabytes could take seconds, in which nothing else is
+ * done.
+ */
+const longestContent = 2 ** 20
+
 /** A message that is no job for this agent; the error's message is why. */
 export class NotAJobError extends Error {
   constructor(reason: string) {
@@ -93,6 +99,8 @@ export function readJob(content: Uint8Array, agentId: string): JobMessage {
 }
 
 function parseJson(content: Uint8Array): unknown {
+  const bytes = content.byteLength
+  if (bytes > longestContent) throw new NotAJobError(`no job: ${bytes} bytes, where ${longestContent} are the most`)
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(content))
   } catch (error) {

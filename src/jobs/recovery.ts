@@ -2,7 +2,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Config } from '../config.js'
 import { messageOf } from '../errors.js'
 import type { Journal } from '../journal/journal.js'
-import type { JobRecord } from '../journal/record.js'
+import { type JobRecord, UnknownRecordError } from '../journal/record.js'
 import type { OpenEntry } from '../journal/records.js'
 import type { Logger } from '../log.js'
 import type { JobMessage, JobResult } from './message.js'
@@ -30,8 +30,9 @@ const collectIntervalMs = 3_600_000
 export class Recovery {
   readonly #surroundings: Surroundings
   readonly #stopping = new AbortController()
-  readonly #publishing = new Map<string, Promise<void>>()
-  /** Results that had no message at the last look: it may just be on its way. */
+  readonly #publishing = new Set<string>()
+  readonly #settling = new Set<Promise<void>>()
+  /** Results that had no message at the last look: it may just be on its way. And what is left alone. */
   #waiting = new Set<string>()
   #nextCollection = 0
   #loop: Promise<void> | undefined
@@ -54,7 +55,8 @@ export class Recovery {
   async stop(): Promise<void> {
     this.#stopping.abort()
     await this.#loop
-    await Promise.allSettled(this.#publishing.values())
+    // Not for those that are being published: the broker may take nothing. The next process publishes them again.
+    await Promise.allSettled(this.#settling)
   }
 
   async #goOn(): Promise<void> {
@@ -84,7 +86,7 @@ export class Recovery {
       await this.#shutOut(agent)
       for await (const entry of this.#surroundings.journal.records.listOpen(agent)) {
         if (this.#stopping.signal.aborted) return
-        await this.#lookAt(agent, entry, before)
+        await this.#lookAt(agent, entry, before).catch(error => this.#leaveAlone(agent, entry, before, error))
       }
     }
   }
@@ -118,27 +120,41 @@ export class Recovery {
     } else if (record.outcome === undefined) {
       if (record.owner === instance.id || (await instance.ensureGone(record.owner))) runner.resume(record)
     } else if (before.has(key)) {
-      this.#publish(key, record, record.outcome)
+      this.#publish(key, record, record.outcome, by)
     } else {
       this.#waiting.add(key)
     }
   }
 
-  #publish(key: string, record: JobRecord, outcome: JobResult): void {
+  /** What is another version's job keeps nobody from looking at the others. */
+  #leaveAlone(agent: string, { task }: OpenEntry, before: ReadonlySet<string>, error: unknown): void {
+    if (!(error instanceof UnknownRecordError)) throw error
+    const key = JSON.stringify([agent, task])
+    this.#waiting.add(key)
+    if (!before.has(key)) this.#surroundings.log.warn({ job: task, reason: error.message }, 'left alone')
+  }
+
+  #publish(key: string, record: JobRecord, outcome: JobResult, by: string): void {
     const { journal, log } = this.#surroundings
-    const publishing = this.#publishAndSettle(record, outcome)
+    this.#publishing.add(key)
+    void this.#publishAndSettle(record, outcome, by)
       .catch(error => {
         if (!journal.lost.aborted) log.warn({ job: record.job.taskId, reason: messageOf(error) }, 'not published yet')
       })
       .finally(() => this.#publishing.delete(key))
-    this.#publishing.set(key, publishing)
   }
 
-  async #publishAndSettle(record: JobRecord, outcome: JobResult): Promise<void> {
+  async #publishAndSettle(record: JobRecord, outcome: JobResult, by: string): Promise<void> {
     const { journal, publish, log } = this.#surroundings
     const { action, taskId }: JobMessage = record.job
-    if (!(await publish(action, outcome))) return
-    await journal.finished(record).settle()
+    if (!(await publish(action, outcome)) || this.#stopping.signal.aborted) return
+    const settling = journal.finished(record, by).settle()
+    this.#settling.add(settling)
+    try {
+      await settling
+    } finally {
+      this.#settling.delete(settling)
+    }
     log.info({ job: taskId, action }, 'a result that no message has come for is published')
   }
 

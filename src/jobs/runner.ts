@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import type { Entry } from '../journal/entry.js'
 import type { Journal } from '../journal/journal.js'
 import type { JobRecord } from '../journal/record.js'
@@ -18,8 +19,8 @@ export class NotDoneError extends Error {
 /** The result of a job, which is certain by now. */
 export interface Answer {
   result: JobResult
-  /** To be called when the broker has it. */
-  settle: () => Promise<void>
+  /** To be called when the broker has it. Absent: the journal does not keep the result. */
+  settle?: () => Promise<void>
 }
 
 /** A job in hand, for one message. */
@@ -38,7 +39,10 @@ interface Kept {
   isOver: boolean
 }
 
-type RunnerServices = Omit<Services, 'signal' | 'interrupt' | 'begunAt'> & { journal: Journal; metrics: AgentMetrics }
+type RunnerServices = Omit<Services, 'signal' | 'interrupt' | 'begunAt' | 'goesOn'> & {
+  journal: Journal
+  metrics: AgentMetrics
+}
 
 /**
  * Runs jobs: those on one image in the order in which they came, others side by side.
@@ -57,6 +61,8 @@ export class JobRunner {
   constructor(services: RunnerServices) {
     this.#services = services
     this.#interrupt = AbortSignal.any([this.#giveUp.signal, services.journal.lost])
+    // Each job in hand listens.
+    setMaxListeners(0, this.#interrupt)
   }
 
   /** From now on no job begins. Resolves when those that run are done. */
@@ -215,7 +221,7 @@ export class JobRunner {
     if (change === undefined) throw new Error(`${job.action} changes nothing`)
     const { limitMs } = plan as Plan
     const limits = limitMs === undefined ? [] : [AbortSignal.timeout(limitMs)]
-    return change.run(this.#servicesFor(job, createdAt, signal), plan, {
+    return change.run({ ...this.#servicesFor(job, createdAt, signal), goesOn: !entry.isNew }, plan, {
       ledger: entry,
       log: this.#logOf(job),
       signal: AbortSignal.any([entry.cancelled, ...limits]),
@@ -225,13 +231,13 @@ export class JobRunner {
   }
 
   #servicesFor(job: JobMessage, begunAt: string, signal: AbortSignal): Services {
-    return { ...this.#services, log: this.#logOf(job), signal, interrupt: this.#interrupt, begunAt }
+    return { ...this.#services, log: this.#logOf(job), signal, interrupt: this.#interrupt, begunAt, goesOn: false }
   }
 
   /** An answer that the journal does not have. */
   #unkept(startedAt: number, job: JobMessage, result: JobResult): Answer {
     this.#count(job, result, startedAt)
-    return { result, settle: async () => {} }
+    return { result }
   }
 
   #count({ action }: JobMessage, result: JobResult, startedAt: number): void {

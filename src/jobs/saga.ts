@@ -175,6 +175,7 @@ class SagaRun<Context, Plan> {
     const { isNew, progress } = options.ledger
     const uncertain = isNew ? [] : progress.steps.filter(step => !('made' in step))
     this.#mayBeMade = new Set(uncertain.map(({ name }) => name))
+    for (const step of progress.steps) if ('made' in step) this.#at[step.name] = step.made
   }
 
   async run(): Promise<At> {

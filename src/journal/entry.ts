@@ -20,18 +20,22 @@ export class Entry implements Ledger {
   readonly #surroundings: Surroundings
   readonly #cancelled = new AbortController()
   readonly #record: JobRecord
+  /** Who has written the job's entry into the index last, as far as this process knows. */
+  readonly #by: string
   #locked: boolean
   #released: Promise<void> | undefined
 
   /**
    * @param state.isNew - It was made by this process, just now.
    * @param state.locked - It has its image already.
+   * @param state.by - Who has written its entry into the index.
    */
-  constructor(surroundings: Surroundings, record: JobRecord, state: { isNew: boolean; locked: boolean }) {
+  constructor(surroundings: Surroundings, record: JobRecord, state: { isNew: boolean; locked: boolean; by: string }) {
     this.#surroundings = surroundings
     this.#record = record
     this.isNew = state.isNew
     this.#locked = state.locked
+    this.#by = state.by
     this.#noteCancel()
   }
 
@@ -131,6 +135,6 @@ export class Entry implements Ledger {
     if (outcome === undefined) throw new Error('a job without an outcome cannot be settled')
     await (this.#released ?? this.#release())
     const done = { task: job.taskId, finishedAt: outcome.finishedAt }
-    await patience.untilDone('the index of jobs', () => records.settle(job.agentId, done))
+    await patience.untilDone('the index of jobs', () => records.settle(job.agentId, done, this.#by))
   }
 }

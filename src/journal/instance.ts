@@ -45,6 +45,12 @@ export class InstanceLostError extends Error {
   }
 }
 
+/**
+ * A process that stands still, with its host, may go on after days, with what it had under way: Ceph's own hour would let it.
+ * One that has ended needs no more than that.
+ */
+const shutOutSeconds = 7 * 24 * 3600
+
 interface Surroundings {
   cluster: Cluster
   records: Records
@@ -221,7 +227,8 @@ export class Instance {
       if (error instanceof LockBusyError) return false
       throw error
     }
-    for (const address of about.addresses) await cluster.blocklist(address)
+    const seconds = isGoneHere(about) ? undefined : shutOutSeconds
+    for (const address of about.addresses) await cluster.blocklist(address, { seconds })
     // What is asked of an OSD from now on is asked with a map that says so.
     await cluster.waitForLatestOsdmap()
     await object.writeFull(JSON.stringify({ ...about, fenced: true } satisfies InstanceRecord))

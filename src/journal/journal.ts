@@ -109,9 +109,22 @@ export class Journal {
     return this.#entry(own, { isNew: false, locked: false })
   }
 
-  /** One that is finished, to be settled. */
-  finished(record: JobRecord): Entry {
-    return this.#newEntry(record, { isNew: false, locked: false })
+  /** One that is finished, to be settled. @param by - Who has written its entry into the index. */
+  finished(record: JobRecord, by: string): Entry {
+    return this.#newEntry(record, { isNew: false, locked: false, by })
+  }
+
+  /** Does what is no job to an image, and tells what that gives; undefined, and nothing is done, while a job has the image. */
+  async withImage<T>(image: string, what: string, work: () => Promise<T>): Promise<T | undefined> {
+    const holder = holderOf(this.instance.id, this.#agentId, what)
+    // Also until it is known.
+    let isTaken = true
+    try {
+      isTaken = await this.#locks.tryAcquire(image, holder)
+      return isTaken ? await work() : undefined
+    } finally {
+      if (isTaken) await this.#release(image, holder)
+    }
   }
 
   /** Undefined if there is a record. Index, record and lock are three objects: they cost one round trip. */
@@ -146,7 +159,8 @@ export class Journal {
     const refused = [entered, created].find(({ status }) => status === 'rejected')
     const isMade = () => (created.status === 'fulfilled' && created.value) || (tries > 1 && this.#isOwn(record))
     if (!refused && (await isMade())) return this.#entry(record, { isNew: true, locked: hasLock })
-    if (hasLock && image !== undefined) await this.#release(image, holder)
+    // Also where it is not known whether it was taken: whoever finishes the job may not look for a lock of this process.
+    if (image !== undefined && (hasLock || locked.status === 'rejected')) await this.#release(image, holder)
     if (refused?.status === 'rejected') throw refused.reason
     return undefined
   }
@@ -166,18 +180,18 @@ export class Journal {
     return this.#patience.untilDone('the record of a job', async () => {
       const record = await this.records.read(agent, task)
       if (record === undefined) return 'none'
-      return record.outcome === undefined ? this.takeOver(record) : this.finished(record)
+      return record.outcome === undefined ? this.takeOver(record) : this.finished(record, this.instance.id)
     })
   }
 
   #entry(record: JobRecord, state: { isNew: boolean; locked: boolean }): Entry {
     const { agentId, taskId } = record.job
-    const entry = this.#newEntry(record, state)
+    const entry = this.#newEntry(record, { ...state, by: this.instance.id })
     this.#inHand.set(key(agentId, taskId), entry)
     return entry
   }
 
-  #newEntry(record: JobRecord, state: { isNew: boolean; locked: boolean }): Entry {
+  #newEntry(record: JobRecord, state: { isNew: boolean; locked: boolean; by: string }): Entry {
     const { agentId, taskId } = record.job
     const onFinished = () => this.#inHand.delete(key(agentId, taskId))
     return new Entry({ records: this.records, locks: this.#locks, patience: this.#patience, onFinished }, record, state)

@@ -30,11 +30,27 @@ export function encodeRecord(record: JobRecord): string {
   return JSON.stringify(record)
 }
 
-/** @throws {Error} not a record of this version: it is left alone */
-export function decodeRecord(data: Buffer, name: string): JobRecord {
-  const record = JSON.parse(data.toString()) as JobRecord
-  if (record.version !== recordVersion) {
-    throw new Error(`${name} is a record of version ${record.version}; this agent knows version ${recordVersion}`)
+/** Not a record of this version: it is left alone. */
+export class UnknownRecordError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'UnknownRecordError'
   }
-  return record
+}
+
+/** @throws {UnknownRecordError} */
+export function decodeRecord(data: Buffer, name: string): JobRecord {
+  const record = parse(data, name)
+  if (record.version === recordVersion) return record
+  throw new UnknownRecordError(
+    `${name} is a record of version ${record.version}; this agent knows version ${recordVersion}`,
+  )
+}
+
+function parse(data: Buffer, name: string): JobRecord {
+  try {
+    return JSON.parse(data.toString())
+  } catch (error) {
+    throw new UnknownRecordError(`${name} is no record`, { cause: error })
+  }
 }

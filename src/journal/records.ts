@@ -154,10 +154,22 @@ export class Records implements AsyncDisposable {
     }
   }
 
-  /** The broker has the result. May be said again. */
-  async settle(agent: string, { task, finishedAt }: DoneEntry): Promise<void> {
-    const operation = new WriteOperation().removeOmap([openKey(task)]).setOmap({ [doneKey(finishedAt, task)]: '' })
-    await this.#index(agent).operate(operation)
+  /**
+   * The broker has the result. May be said again. If somebody else has entered the job since, it is for them to say: it may be
+   * done again.
+   *
+   * @param by - Who has entered it. Empty also if it is not in the index.
+   */
+  async settle(agent: string, { task, finishedAt }: DoneEntry, by: string): Promise<void> {
+    const operation = new WriteOperation()
+      .compareOmap(openKey(task), 'eq', by)
+      .removeOmap([openKey(task)])
+      .setOmap({ [doneKey(finishedAt, task)]: '' })
+    try {
+      await this.#index(agent).operate(operation)
+    } catch (error) {
+      if (!(error instanceof ConflictError)) throw error
+    }
   }
 
   /** Jobs without a result that the broker has. Reads nothing of any others. */
@@ -242,10 +254,15 @@ export class Records implements AsyncDisposable {
     if (found?.outcome === undefined || found.outcome.ok) return found
     // Whatever of this is not reached, the job is either done again, or has its result published again.
     await this.enter(agent, task, '')
-    const record = await this.#change(agent, task, ({ outcome, failure, cancelledAt, ...rest }) => {
+    const record = await this.#change(agent, task, now => {
+      // Somebody else was faster.
+      if (now.outcome?.finishedAt !== found.outcome?.finishedAt) return now
+      const { outcome, failure, cancelledAt, ...rest } = now
       // Each may be there all the same, as far as it could not be undone.
       return { ...rest, owner: '', steps: rest.steps.map(({ name }) => ({ name })) }
     })
+    // Once more: its first result may have been settled meanwhile. From now on it is not.
+    await this.enter(agent, task, '')
     await this.#index(agent).removeOmap([doneKey(found.outcome.finishedAt, task)])
     return record
   }

@@ -7,6 +7,7 @@ import {
   ImageNotFoundError,
   type LinkedImage,
   type Pool,
+  SnapshotNotFoundError,
 } from '../../lib/index.js'
 import type { Config } from '../config.js'
 import { ImageNotOursError } from '../errors.js'
@@ -222,9 +223,18 @@ async function clear(services: Services, plan: DeletePlan): Promise<void> {
     // What is in RBD's trash and has no clones any more is there because its last one died in the middle of leaving it.
     if ((await image.children()).length > 0) return
     for (const { id, namespace } of await image.listSnapshots()) {
-      if (namespace === 'trash') await image.removeSnapshotById(id)
+      if (namespace === 'trash') await removeTrashed(image, id)
     }
   })
+}
+
+/** Whoever has removed its last clone can be about to do the same. */
+async function removeTrashed(image: Image, snapshot: number): Promise<void> {
+  try {
+    await image.removeSnapshotById(snapshot)
+  } catch (error) {
+    if (!(error instanceof SnapshotNotFoundError)) throw error
+  }
 }
 
 /** Returns false if it was gone by then. */

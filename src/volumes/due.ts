@@ -40,16 +40,29 @@ export async function removeDue(list: DueList, due: Due): Promise<void> {
   await onObject(list, object => object.removeOmap([keyOf(due)]))
 }
 
-export async function listDue(list: DueList): Promise<Due[]> {
+/** An entry that cannot be read, of another version perhaps, is left alone, and keeps no other from being done. */
+export async function listDue(list: DueList, onUnreadable: (key: string) => void = () => {}): Promise<Due[]> {
   return onObject(list, async object => {
     const dues: Due[] = []
     try {
-      for await (const [, entry] of object.listOmap()) dues.push(schema.parse(JSON.parse(entry.toString())))
+      for await (const [key, entry] of object.listOmap()) {
+        const due = parse(entry.toString())
+        if (due === undefined) onUnreadable(key)
+        else dues.push(due)
+      }
     } catch (error) {
       if (!(error instanceof ObjectNotFoundError)) throw error
     }
     return dues
   })
+}
+
+function parse(text: string): Due | undefined {
+  try {
+    return schema.safeParse(JSON.parse(text)).data
+  } catch {
+    return undefined
+  }
 }
 
 async function onObject<T>(

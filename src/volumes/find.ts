@@ -71,13 +71,20 @@ export async function clearRemains(pool: Pool, name: string): Promise<boolean> {
     async image => (await readStamp(image)) === undefined && (await isBlank(image)),
   )
   if (isRemains === false) return false
+  await finishRemovals(pool, name)
+  return true
+}
+
+/**
+ * Removes what has the name, and what had it: RBD begins a removal by taking the name away, so that another image can have it
+ * while the rest is still there.
+ */
+async function finishRemovals(pool: Pool, name: string): Promise<void> {
   try {
-    // Even if there is no such image: a name without an image can be what is left.
-    await pool.removeImage(name)
+    for (;;) await pool.removeImage(name)
   } catch (error) {
     if (!(error instanceof ImageNotFoundError)) throw error
   }
-  return true
 }
 
 /** How long an agent that died can still count as somebody who has its images open, in milliseconds, and some more. */

@@ -32,6 +32,14 @@ export interface Made {
   ready: { id: string }
 }
 
+const madePlan = z.object({ poolName: z.string(), name: z.string(), depth: z.object({}) })
+
+/** The image that a job with this plan makes, as `pool/image`; undefined if it makes none. */
+export function madeBy(plan: object): string | undefined {
+  const made = madePlan.safeParse('clone' in plan ? plan.clone : plan).data
+  return made && `${made.poolName}/${made.name}`
+}
+
 export const volumeResult = z.object({
   /** `id` is the one that RBD has given the image. */
   disk: z.object({ refId: z.string(), name: z.string(), id: z.string(), tenantId: z.string() }),
@@ -89,18 +97,23 @@ export async function makeImage(
   make: (pool: Pool) => Promise<void>,
 ): Promise<Made['image']> {
   await using pool = await services.cluster.openPool(volume.poolName)
+  const findOrClear = async () => (await findImage(services, volume)) ?? (await clearName(pool, volume.name))
+  const found = services.goesOn ? await findOrClear() : undefined
+  if (found) return found
   try {
     await make(pool)
   } catch (error) {
     if (!(error instanceof ImageExistsError)) throw error
-    const found = await findImage(services, volume)
+    const found = await findOrClear()
     if (found) return found
-    if (!(await onceClosed(() => clearRemains(pool, volume.name)))) {
-      throw new ImageNotOursError(`an image ${pool.path}/${volume.name} exists that was not made for this task`)
-    }
     await make(pool)
   }
   return { existed: false }
+}
+
+async function clearName(pool: Pool, name: string): Promise<undefined> {
+  if (await onceClosed(() => clearRemains(pool, name))) return
+  throw new ImageNotOursError(`an image ${pool.path}/${name} exists that was not made for this task`)
 }
 
 /**

@@ -14,9 +14,7 @@ import {
 } from '../../lib/index.js'
 import type { Config } from '../config.js'
 import { messageOf } from '../errors.js'
-import { ImageLocks } from '../journal/image-locks.js'
 import type { Journal } from '../journal/journal.js'
-import { holderOf } from '../journal/layout.js'
 import type { Logger } from '../log.js'
 import { releaseOrigin } from './chain.js'
 import { type Due, type DueList, listDue, removeDue } from './due.js'
@@ -43,15 +41,13 @@ export const upkeepTask = 'upkeep'
 export class Upkeep {
   readonly #surroundings: Surroundings
   readonly #list: DueList
-  readonly #locks: ImageLocks
   readonly #stopping = new AbortController()
   #loop: Promise<void> | undefined
 
   constructor(surroundings: Surroundings) {
-    const { cluster, config, journal } = surroundings
+    const { cluster, config } = surroundings
     this.#surroundings = surroundings
     this.#list = { cluster, volumePool: config.ceph.volumePool, agent: config.agentId }
-    this.#locks = new ImageLocks(journal.records.pool, journal.instance)
   }
 
   start(): void {
@@ -81,7 +77,9 @@ export class Upkeep {
   /** Goes on with all that is due. Resolves with true if some of it is begun and not finished. */
   async look(signal: AbortSignal): Promise<boolean> {
     let isUnfinished = false
-    for (const due of await listDue(this.#list)) {
+    const onUnreadable = (key: string) =>
+      this.#surroundings.log.warn({ key }, 'an entry that cannot be read is left alone')
+    for (const due of await listDue(this.#list, onUnreadable)) {
       if (signal.aborted) break
       try {
         if (await this.#goOnWith(due, signal)) isUnfinished = true
@@ -95,24 +93,23 @@ export class Upkeep {
   }
 
   async #goOnWith(due: Due, signal: AbortSignal): Promise<boolean> {
-    const { cluster, journal, log } = this.#surroundings
-    const image = `${due.poolName}/${due.name}`
-    const holder = holderOf(journal.instance.id, this.#list.agent, upkeepTask)
-    // A job has it.
-    if (!(await this.#locks.tryAcquire(image, holder))) return false
-    try {
+    const { cluster, journal } = this.#surroundings
+    const isBegun = await journal.withImage(`${due.poolName}/${due.name}`, upkeepTask, async () => {
       await using pool = await cluster.openPool(due.poolName)
       const state =
         due.work === 'flatten' ? await this.#flatten(pool, due, signal) : await this.#purge(pool, due, signal)
-      if (state === 'done') {
-        await releaseOrigin(cluster, this.#list.agent, due.origin)
-        await removeDue(this.#list, due)
-        log.info({ work: due.work, image }, 'done to an image')
-      }
+      if (state === 'done') await this.#end(due)
       return state === 'begun'
-    } finally {
-      await this.#locks.release(image, holder)
-    }
+    })
+    // Or a job has it.
+    return isBegun ?? false
+  }
+
+  async #end(due: Due): Promise<void> {
+    const { cluster, log } = this.#surroundings
+    await releaseOrigin(cluster, this.#list.agent, due.origin)
+    await removeDue(this.#list, due)
+    log.info({ work: due.work, image: `${due.poolName}/${due.name}` }, 'done to an image')
   }
 
   async #flatten(pool: Pool, { id }: Due, stop: AbortSignal): Promise<'done' | 'begun'> {

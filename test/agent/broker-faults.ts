@@ -166,6 +166,20 @@ t.test('a result that nobody wants', async t => {
     await agent.stop()
   })
 
+  await t.test('waits in the journal, and keeps no other job from being done', async t => {
+    const agent = await site.startAgent({ PREFETCH_COUNT: '1', BROKER_RECONNECT_DELAY_MS: '10000' })
+    await site.onBroker(channel => channel.unbindQueue(results, exchange, '#'))
+    const jobs = Array.from({ length: 5 }, () => site.job('storage.create', { name: 'web', sizeMB: 8 }))
+    for (const job of jobs) await site.publish(job)
+    const waiting = 'nobody takes the result: it waits in the journal'
+    const isWaiting = ({ taskId }: Job) => site.logs.some(({ job, msg }) => job === taskId && msg === waiting)
+    await until('all to be done', () => jobs.every(isWaiting))
+    await site.onBroker(channel => channel.bindQueue(results, exchange, '#'))
+    await until('the results', () => jobs.every(job => site.resultsOf(job)[0]))
+    for (const job of jobs) t.match(site.resultsOf(job), [{ ok: true }], 'each once')
+    await agent.stop()
+  })
+
   await t.test('goes to the dead-letter queue after some tries, and keeps no other job from being done', async t => {
     const agent = await site.startAgent({ PREFETCH_COUNT: '2' })
     await site.onBroker(channel => channel.unbindQueue(results, exchange, '#'))
@@ -186,6 +200,8 @@ t.test('a result that nobody wants', async t => {
     const bodies = letters.map(({ content }) => JSON.parse(content.toString()))
     t.same(bodies.map(({ taskId }) => taskId).sort(), jobs.map(({ taskId }) => taskId).sort())
     t.ok(bodies.every(({ ok, result }) => ok && result.inventory))
+    const told = site.logs.filter(({ msg }) => msg === 'nobody takes it: dead-lettered').map(({ job }) => job)
+    t.same(told.sort(), jobs.map(({ taskId }) => taskId).sort(), 'the log says whose')
     await agent.stop()
     const { messageCount } = await site.onBroker(channel => channel.checkQueue(site.taskQueue))
     t.equal(messageCount, 0, 'none of the jobs comes again')

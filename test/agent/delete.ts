@@ -165,7 +165,7 @@ t.test('storage.delete', async t => {
       'a pool that is not there': { data: { refId: name, pool: 'no-such-pool' }, code: 'POOL_NOT_FOUND' },
       'an iqn of somebody else': { data: { refId: `iqn.2003-01.org.linux-iscsi:${name}` }, code: 'INVALID_JOB' },
       'an iqn of nothing': { data: { refId: 'iqn.2001-07.org.openhvx:' }, code: 'INVALID_JOB' },
-      'a key that it does not know': { data: { refId: name, force: true }, code: 'INVALID_JOB' },
+      'a key that it does not know': { data: { refId: name, purge: true }, code: 'INVALID_JOB' },
       'no volume at all': { data: {}, code: 'INVALID_JOB' },
       'a path': { data: { refId: `${poolName}/${name}` }, code: 'INVALID_JOB' },
       'a name longer than any': { data: { refId: 'ä'.repeat(1021) }, code: 'INVALID_JOB' },

@@ -6,7 +6,7 @@ import { imageName } from '../../src/names.js'
 import { startAgentProcess } from '../support/agent-process.js'
 import { type Job, TestSite, until } from '../support/broker.js'
 import { golden } from '../support/golden.js'
-import { checkTidy, openRecords } from '../support/journal.js'
+import { checkTidy, newJob, newRecord, openRecords, outcomeOf } from '../support/journal.js'
 import { BrokerProxy } from '../support/proxy.js'
 import { newRunner } from '../support/runner.js'
 
@@ -122,6 +122,22 @@ t.test('a result that could not be published before the agent ended', async t =>
     await next.stop()
     t.equal(site.resultsOf(job).length, 1)
   })
+})
+
+t.test("another version's job keeps no other from being gone on with", async t => {
+  const site = await TestSite.open(t)
+  await using records = await openRecords(site)
+  const [strange, unpublished] = [newJob(site.agentId, 'a'), newJob(site.agentId, 'b')]
+  await records.create({ ...newRecord(strange), version: 2 as 1 })
+  await records.create(newRecord(unpublished, { outcome: outcomeOf(unpublished) }))
+  for (const { agentId, taskId } of [strange, unpublished]) await records.enter(agentId, taskId, '')
+  await site.startAgent()
+  await until('the result of the other', () => site.resultsOf(unpublished)[0])
+  t.match(
+    site.logs.filter(({ job }) => job === strange.taskId),
+    [{ msg: 'left alone', reason: /is a record of version 2/ }],
+    'which is said once',
+  )
 })
 
 t.test('a job of an agent that was killed', async t => {

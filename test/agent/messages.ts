@@ -111,12 +111,12 @@ t.test('a job that cannot be', async t => {
   })
 
   await t.test('has an answer of a bearable length, whatever its own', async t => {
-    const unknown = Object.fromEntries(Array.from({ length: 10_000 }, (_, i) => [`${i}${'x'.repeat(1_000)}`, i]))
+    const unknown = Object.fromEntries(Array.from({ length: 1_000 }, (_, i) => [`${i}${'x'.repeat(1_000)}`, i]))
     const { code, error = '' } = await site.perform(site.job('inventory.refresh', unknown))
     t.equal(code, 'INVALID_JOB')
-    t.match(error, /; and 9950 more$/)
+    t.match(error, /; and 950 more$/)
     t.ok(error.length < 20_000)
-    const portals = Array.from({ length: 1_000_000 }, () => ({}))
+    const portals = Array.from({ length: 300_000 }, () => ({}))
     const result = await site.perform(site.job('storage.create', { name: 'x', sizeMB: 1, portals }))
     t.equal(result.error, 'portals: must be at most 16')
   })

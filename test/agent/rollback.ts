@@ -4,6 +4,7 @@ import t from 'tap'
 import { MiB } from '../../lib/index.js'
 import { Records } from '../../src/journal/records.js'
 import { imageName } from '../../src/names.js'
+import { startAgentProcess } from '../support/agent-process.js'
 import { type Job, TestSite, until } from '../support/broker.js'
 import { run } from '../support/cluster.js'
 import { golden } from '../support/golden.js'
@@ -181,6 +182,40 @@ t.test('a storage.create that was cut short before', async t => {
     t.same(kept, stamp)
     t.equal(JSON.parse(await run('rbd', 'info', '--format', 'json', `${pool.name}/${name}`)).size, 8 * MiB)
   })
+
+  await t.test(
+    'finishes what was being removed when the job was cut short, though the name is free by then',
+    async t => {
+      const other = await TestSite.open(t)
+      const volumes = await other.volumePool()
+      const again = other.job('storage.create', { name: 'web', sizeMB: 16 })
+      const death = { operation: 'create', count: 0, after: true } as const
+      const killed = await startAgentProcess(t, other.environment, { death })
+      await other.publish(again)
+      t.match(await killed.ended, { signal: 'SIGKILL' })
+      const name = nameFor(again)
+      await volumes.createImage(name, { size: 1024 * MiB })
+      await run(
+        'rbd',
+        'bench',
+        '--io-type',
+        'write',
+        '--io-pattern',
+        'rand',
+        '--io-total',
+        '1M',
+        `${volumes.name}/${name}`,
+      )
+      const stop = new AbortController()
+      const removal = volumes.removeImage(name, { signal: stop.signal, onProgress: () => stop.abort() })
+      await t.rejects(removal, { name: 'AbortError' })
+      await other.startAgent()
+      await until('the result', () => other.resultsOf(again).length > 0)
+      t.match(other.resultsOf(again)[0], { ok: true, result: { disk: { name }, imageExisted: false } })
+      t.same(await other.imageNames(), [name])
+      await volumes.close()
+    },
+  )
 
   await t.test('is taken away when it fails before it comes to the image', async t => {
     const kept = await site.imageNames()

@@ -12,7 +12,7 @@ function take(runner: JobRunner, job: Job): Taken {
 
 async function resultOf({ answer, release }: Taken): Promise<JobResult> {
   const { result, settle } = await answer
-  await settle()
+  await settle?.()
   release()
   return result
 }

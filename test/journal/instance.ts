@@ -12,6 +12,13 @@ async function isBlocklisted(address: string): Promise<boolean> {
   return (await run('ceph', 'osd', 'blocklist', 'ls')).includes(address)
 }
 
+/** Hours that it still is. */
+async function blocklistedFor(address: string): Promise<number> {
+  const line = (await run('ceph', 'osd', 'blocklist', 'ls')).split('\n').find(each => each.startsWith(`${address} `))
+  const until = line?.split(' ')[1]?.replace('+0000', 'Z')
+  return (Date.parse(until ?? '') - Date.now()) / 3_600_000
+}
+
 t.test('a process', async t => {
   const { journal, agentId } = await openJournal(t)
   const { instance, records } = journal
@@ -51,7 +58,9 @@ t.test('a process', async t => {
   await t.test('that stood still for too long is shut out, and knows it when it goes on', async t => {
     const other = await startJournalProcess(t, { agentId, leaseMs, elsewhere: true })
     hang(other.pid)
+    const address = await addressOf(other.instance)
     await until('the end of its lease', () => instance.ensureGone(other.instance))
+    t.ok((await blocklistedFor(address)) > 24, 'for longer than it may stand still')
     process.kill(other.pid, 'SIGCONT')
     const reason = await until('its word', () => /^lost (.*)$/m.exec(other.output())?.[1])
     t.match(reason, /^this agent has been shut out of its journal: /)

@@ -26,7 +26,7 @@ t.test('a record', async t => {
       t.equal((await records.read(agentId, task))?.job.taskId, task)
     }
     t.same((await all(records.listOpen(agentId))).map(({ task }) => task).sort(), tasks.sort())
-    for (const task of tasks) await records.settle(agentId, { task, finishedAt: '2026-01-01T00:00:00.000Z' })
+    for (const task of tasks) await records.settle(agentId, { task, finishedAt: '2026-01-01T00:00:00.000Z' }, 'me')
     t.same(await all(records.listOpen(agentId)), [])
     t.same((await all(records.listDone(agentId))).map(({ task }) => task).sort(), tasks.sort())
   })
@@ -80,7 +80,7 @@ t.test('a record', async t => {
     const failure = { step: 'b', error: 'e', code: 'C', retryable: false }
     const steps = [{ name: 'a', made: 1 }, { name: 'b' }]
     await records.create(newRecord(failed, { outcome: outcomeOf(failed, '2026-01-02', false), failure, steps }))
-    await records.settle(agentId, { task: failed.taskId, finishedAt: '2026-01-02' })
+    await records.settle(agentId, { task: failed.taskId, finishedAt: '2026-01-02' }, '')
     await records.create(newRecord(done, { outcome: outcomeOf(done) }))
     const again = await records.retry(agentId, failed.taskId)
     t.same([again?.outcome, again?.failure, again?.owner], [undefined, undefined, ''])
@@ -92,6 +92,42 @@ t.test('a record', async t => {
   })
 })
 
+t.test('a failed job that is to be done again', async t => {
+  const { journal, agentId } = await openJournal(t)
+  const { records } = journal
+  const failedJob = async () => {
+    const job = newJob(agentId)
+    const entry = await journal.obtain(job, { plan: {}, image: undefined, progress: { steps: [] } })
+    await entry.finish(outcomeOf(job, undefined, false))
+    return { job, entry }
+  }
+
+  await t.test('is, also if the broker has its first result just then', async t => {
+    const { job, entry } = await failedJob()
+    await records.retry(agentId, job.taskId)
+    await entry.settle()
+    t.ok(await records.isOpen(agentId, job.taskId), 'it is in the index of those that are not done')
+    t.same(await all(records.listDone(agentId)), [])
+  })
+
+  await t.test('is begun once, however many ask', async t => {
+    const { job, entry } = await failedJob()
+    await entry.settle()
+    const found = await records.read(agentId, job.taskId)
+    await records.retry(agentId, job.taskId)
+    const again = await journal.takeOver((await records.read(agentId, job.taskId)) ?? newRecord(job))
+    t.equal(again?.record.owner, journal.instance.id)
+    // As another one does that had read the record before.
+    const { read } = records
+    records.read = async () => {
+      records.read = read
+      return found
+    }
+    await records.retry(agentId, job.taskId)
+    t.equal((await records.read(agentId, job.taskId))?.owner, journal.instance.id, 'who has it in hand keeps it')
+  })
+})
+
 t.test('old records are collected', async t => {
   const { journal, agentId } = await openJournal(t)
   const { records } = journal
@@ -100,7 +136,7 @@ t.test('old records are collected', async t => {
   for (const [i, job] of jobs.entries()) {
     await records.create(newRecord(job))
     await records.write(newRecord(job, { outcome: outcomeOf(job, times[i]) }))
-    await records.settle(agentId, { task: job.taskId, finishedAt: times[i] ?? '' })
+    await records.settle(agentId, { task: job.taskId, finishedAt: times[i] ?? '' }, '')
   }
   const left = async () => {
     const found = await Promise.all(jobs.map(job => records.read(agentId, job.taskId)))
@@ -139,7 +175,7 @@ t.test('to list open jobs reads no finished one', async t => {
   const few = await listing(cluster)
   for (let i = 0; i < 2_000; i += 100) {
     const tasks = Array.from({ length: 100 }, (_, k) => `${i + k}`)
-    await Promise.all(tasks.map(task => records.settle('agent', { task, finishedAt })))
+    await Promise.all(tasks.map(task => records.settle('agent', { task, finishedAt }, '')))
   }
   t.same(few.tasks, ['x', 'y', 'z'])
   t.same(await listing(cluster), few, 'it costs the same with 2,000 of those')
