@@ -35,6 +35,7 @@ import {
 } from './features.js'
 import { type ImageWatch, type ImageWatchListener, startImageWatch } from './image-watch.js'
 import { ImageIo } from './io.js'
+import { listSnapshots } from './listing.js'
 import { AdvisoryLock, ExclusiveLock } from './lock.js'
 import { Metadata } from './metadata.js'
 import { type ImageLayout, imageOptionNames, imageOptions } from './options.js'
@@ -548,12 +549,17 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * All snapshots, oldest first. An image that is open for writing is opened once more for it.
+   * All snapshots, oldest first: as they are, or, of an image that is open for reading only, as they were when it was opened.
    *
    * @implements rbd_snap_list rbd_snap_list_end rbd_snap_get_timestamp rbd_snap_get_namespace_type
    *   rbd_snap_get_trash_namespace rbd_snap_is_protected rbd_open_by_id_read_only rbd_open_read_only rbd_close
    */
   async listSnapshots(options: CallOptions = {}): Promise<SnapshotInfo[]> {
+    if (!this.readOnly) {
+      // librbd aborts the process where a snapshot goes while it lists them, and opens the image once more otherwise.
+      const { id, format } = await this.stat(options)
+      if (format === 2) return listSnapshots(this.pool.handle, id, this.resource, options)
+    }
     return call(this.resource, options, token => native.snapshotList(this.handle, this.readOnly, token))
   }
 

@@ -109,6 +109,25 @@ async function read(
   }
 }
 
+/** The snapshots of an image that is not of the old format, oldest first, as they are at one moment. */
+export async function listSnapshots(
+  ioctx: IoctxHandle,
+  id: string,
+  resource: Resource,
+  options: CallOptions,
+): Promise<SnapshotInfo[]> {
+  const header = headerObject(id)
+  for (;;) {
+    const [ids] = await ask(ioctx, header, [getSnapshotIds], resource, options)
+    try {
+      return await readSnapshots(ioctx, header, ids, resource, options)
+    } catch (error) {
+      // One of them is gone; or the image is, and then it says so next.
+      if (!(error instanceof NotFoundError)) throw error
+    }
+  }
+}
+
 async function readSnapshots(
   ioctx: IoctxHandle,
   header: string,

@@ -1,5 +1,7 @@
 #include "rbd/image.h"
 
+#include <thread>
+
 #include "rbd/config.h"
 #include "rbd/options.h"
 
@@ -10,19 +12,26 @@ namespace {
 class Opening {
 public:
     // For librbd to fill in.
-    rbd_image_t* In(IoCtx& ioctx) {
+    rbd_image_t* In(IoCtx& ioctx, bool at_snapshot) {
         ioctx_ = std::static_pointer_cast<IoCtx>(ioctx.shared_from_this());
+        at_snapshot_ = at_snapshot;
         return &image_;
     }
     Value ToValue(const AioResult& result) {
         result.Check();
-        return std::shared_ptr<Handle>(std::make_shared<Image>(ioctx_, image_));
+        return std::shared_ptr<Handle>(std::make_shared<Image>(ioctx_, image_, at_snapshot_));
     }
 
 private:
     std::shared_ptr<IoCtx> ioctx_;
+    bool at_snapshot_ = false;
     rbd_image_t image_ = nullptr;
 };
+
+// librbd 16.2 says that an image is open at a snapshot, the parent of a clone for one, in the middle of a
+// callback that goes on to use it. That takes microseconds, unless its thread has to wait for a processor;
+// who closes the image meanwhile, in another thread, frees it.
+constexpr std::chrono::milliseconds callback_limit(20);
 
 }  // namespace
 
@@ -38,6 +47,7 @@ void Image::StartDestroy(Closing* closing) {
         static_cast<Closing*>(argument)->Ended(std::move(failure));
     };
     known_size_.Unwatch();
+    if (std::chrono::steady_clock::now() < opened_at_ + callback_limit) return Handle::StartDestroy(closing);
     rbd_completion_t completion = nullptr;
     rbd_aio_create_completion(closing, on_complete, &completion);
     const int result = rbd_aio_close(image_, completion);
@@ -46,18 +56,29 @@ void Image::StartDestroy(Closing* closing) {
     closing->Ended(Failure{"rbd_aio_close", -result, ""});
 }
 
+void Image::Destroy() {
+    if (UsesSnapshot()) std::this_thread::sleep_until(opened_at_ + callback_limit);
+    Check("rbd_close", rbd_close(image_));
+}
+
+bool Image::UsesSnapshot() const {
+    uint64_t overlap = 0;
+    // Where it cannot be known, it may.
+    return at_snapshot_ || rbd_get_overlap(image_, &overlap) != 0 || overlap > 0;
+}
+
 namespace {
 
 int Open(RbdCompletion completion, IoCtx& ioctx, Opening* opening, const char* name,
          const NullableString& snapshot, bool read_only) {
     const auto open = read_only ? rbd_aio_open_read_only : rbd_aio_open;
-    return open(ioctx, name, opening->In(ioctx), snapshot, completion);
+    return open(ioctx, name, opening->In(ioctx, snapshot != nullptr), snapshot, completion);
 }
 
 int OpenById(RbdCompletion completion, IoCtx& ioctx, Opening* opening, const char* id,
              const NullableString& snapshot, bool read_only) {
     const auto open = read_only ? rbd_aio_open_by_id_read_only : rbd_aio_open_by_id;
-    return open(ioctx, id, opening->In(ioctx), snapshot, completion);
+    return open(ioctx, id, opening->In(ioctx, snapshot != nullptr), snapshot, completion);
 }
 
 template <typename T, typename Call>

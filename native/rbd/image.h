@@ -7,6 +7,8 @@
 // Threads: librbd takes calls from any. What blocks runs on workers; I/O starts on the JS thread and ends on
 //          one of librbd's, never two callbacks of one image at once.
 #pragma once
+#include <chrono>
+
 #include "rados/ioctx.h"
 #include "rbd/known_size.h"
 
@@ -16,18 +18,22 @@ class Image : public Handle {
 public:
     static constexpr const char* kKind = "an image";
 
-    Image(std::shared_ptr<IoCtx> ioctx, rbd_image_t image)
-        : Handle(ioctx), ioctx_(*ioctx), image_(image), known_size_(image) {}
+    Image(std::shared_ptr<IoCtx> ioctx, rbd_image_t image, bool at_snapshot)
+        : Handle(ioctx), ioctx_(*ioctx), image_(image), known_size_(image), at_snapshot_(at_snapshot) {}
     operator rbd_image_t() const { return image_; }
     rados_ioctx_t ioctx() const { return ioctx_; }
     KnownSize& known_size() { return known_size_; }
 
 private:
     void StartDestroy(Closing* closing) override;
+    void Destroy() override;
+    bool UsesSnapshot() const;
 
     rados_ioctx_t ioctx_;
     rbd_image_t image_;
     KnownSize known_size_;
+    const bool at_snapshot_;
+    const std::chrono::steady_clock::time_point opened_at_ = std::chrono::steady_clock::now();
 };
 
 void InitImage(Exports& exports);

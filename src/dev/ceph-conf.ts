@@ -95,6 +95,7 @@ export function cephConf({ id, root, settings, monitorPorts }: StackRecord): str
       `memstore device bytes = ${settings.osdBytes}`,
       // Otherwise an object is a list of the pieces that were written, and gets slower with each small write.
       'memstore page set = true',
+      'memstore page size = 16384',
       `bluestore block size = ${settings.osdBytes}`,
       'bluestore fsck on mkfs = false',
       // It would wait for the answer of a monitor that ends at the same time.
