@@ -3,6 +3,12 @@
     "target_name": "cephkit",
     "sources": [
       "native/addon.cc",
+      "native/cephfs/directory.cc",
+      "native/cephfs/file.cc",
+      "native/cephfs/library.cc",
+      "native/cephfs/mount.cc",
+      "native/cephfs/snapshot.cc",
+      "native/cephfs/xattr.cc",
       "native/runtime/environment.cc",
       "native/runtime/handle.cc",
       "native/runtime/inbox.cc",

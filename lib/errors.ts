@@ -7,7 +7,20 @@ import { getSystemErrorMap } from 'node:util'
 
 /** What a call was about: decides the class of its error, and stands in its message. */
 export interface Resource {
-  kind: 'cluster' | 'pool' | 'image' | 'snapshot' | 'object' | 'namespace' | 'key' | 'lock' | 'exclusiveLock'
+  kind:
+    | 'cluster'
+    | 'pool'
+    | 'image'
+    | 'snapshot'
+    | 'object'
+    | 'namespace'
+    | 'key'
+    | 'lock'
+    | 'exclusiveLock'
+    | 'fileSystem'
+    | 'file'
+    | 'quota'
+    | 'fileSnapshot'
   /** Such as `rbd/tenant-a/vm-1@base`. */
   name: string
 }
@@ -53,8 +66,15 @@ export class PoolNotFoundError extends NotFoundError {}
 export class ImageNotFoundError extends NotFoundError {}
 export class SnapshotNotFoundError extends NotFoundError {}
 export class ObjectNotFoundError extends NotFoundError {}
+/** ENOENT: the file or directory, or one above it. */
+export class FileNotFoundError extends NotFoundError {}
+/** ENODATA: the file has no such attribute, or CephFS has none of that name. */
+export class XattrNotFoundError extends NotFoundError {}
+/** ENOENT: a library of Ceph's that is opened on first use is not installed. */
+export class MissingLibraryError extends NotFoundError {}
 /** EEXIST. */
 export class ExistsError extends CephError {}
+export class FileExistsError extends ExistsError {}
 export class PoolExistsError extends ExistsError {}
 export class ImageExistsError extends ExistsError {}
 export class SnapshotExistsError extends ExistsError {}
@@ -69,6 +89,16 @@ export class SnapshotBusyError extends BusyError {}
 export class LockBusyError extends BusyError {}
 /** ENOTEMPTY. */
 export class ImageHasSnapshotsError extends CephError {}
+/** ENOTEMPTY: a directory with entries, or with snapshots. */
+export class DirectoryNotEmptyError extends CephError {}
+/** ENOTDIR: something on the path, or what it leads to, is no directory. */
+export class NotDirectoryError extends CephError {}
+/** EISDIR: what the path leads to is a directory. */
+export class IsDirectoryError extends CephError {}
+/** ELOOP: too many symbolic links, or one that was not to be followed. */
+export class SymbolicLinkError extends CephError {}
+/** EROFS: a file system mounted with `readOnly`, or a snapshot. */
+export class ReadOnlyFileSystemError extends CephError {}
 /** EPERM: in the trash, and to be kept there for a time that is not over. */
 export class ImageDeferredError extends CephError {}
 /** EINVAL: a smaller size, without `allowShrink`. */
@@ -143,6 +173,14 @@ const noSetting: Meaning = [InvalidArgumentError, 'no such setting, or no value 
 const conflict: Meaning = [ConflictError, 'not as expected, nothing was changed']
 const encryptionLoaded: Meaning = [ExistsError, 'encryption is loaded already']
 const cannotEncrypt: Meaning = [NotSupportedError, 'not for images with the feature journaling, nor to format a clone']
+const noMds: Meaning = [TimeoutError, 'no answer in time: is an MDS active?', 'retryable']
+const notPermittedFile: Meaning = [PermissionError, 'not permitted: check the modes, the user, and the MDS caps']
+const notPermittedQuota: Meaning = [PermissionError, 'not permitted: a quota takes MDS caps with p, as in allow rwp']
+const notPermittedSnapshot: Meaning = [
+  PermissionError,
+  'not permitted: a snapshot takes a directory, MDS caps with s (allow rws), and a file system that allows new ones',
+]
+const readOnlyFiles: Meaning = [ReadOnlyFileSystemError, 'mounted with readOnly, or in a snapshot']
 const notPermitted: Meaning = [PermissionError, 'not permitted: check the keyring and its caps']
 const notSupported: Meaning = [NotSupportedError, 'not supported by this cluster or image']
 const invalid: Meaning = [InvalidArgumentError, 'invalid argument']
@@ -173,6 +211,12 @@ const meanings: Record<string, Meaning> = {
   ENOSYS: notSupported,
   EIO: [IOError, 'input/output error'],
   EBADF: [ClosedError, 'closed'],
+  ENODATA: [XattrNotFoundError, 'no such attribute'],
+  ENOTDIR: [NotDirectoryError, 'not a directory'],
+  EISDIR: [IsDirectoryError, 'a directory'],
+  ENOTEMPTY: [DirectoryNotEmptyError, 'not empty'],
+  ELOOP: [SymbolicLinkError, 'too many symbolic links, or one that is not to be followed'],
+  EXDEV: [InvalidArgumentError, 'not across file systems, snapshots or quotas'],
 
   'rados_conf_read_file ENOENT': [NotFoundError, 'no configuration file: name one, or set CEPH_CONF'],
   'rados_conf_read_file EINVAL': [InvalidArgumentError, 'not a configuration file'],
@@ -242,6 +286,36 @@ const meanings: Record<string, Meaning> = {
   'exclusiveLock ENOENT': [NotFoundError, 'nobody holds the exclusive lock'],
   'exclusiveLock EBUSY': [ImageBusyError, 'somebody else holds the exclusive lock', 'retryable'],
   'exclusiveLock EINVAL': noExclusiveLock,
+
+  'dlopen ENOENT': [MissingLibraryError, 'libcephfs cannot be loaded: install it (Debian: apt-get install libcephfs2)'],
+  'fileSystem ENOENT': [NotFoundError, 'no such file system, or no such root in it'],
+  'fileSystem EPERM': [PermissionError, 'not permitted: check the MDS caps, and the path they are for'],
+  'fileSystem EACCES': [PermissionError, 'not permitted: check the MDS caps, and the path they are for'],
+  'fileSystem ETIMEDOUT': noMds,
+  'file ENOENT': [FileNotFoundError, 'no such file or directory'],
+  'file EEXIST': [FileExistsError, 'already exists'],
+  'file EPERM': notPermittedFile,
+  'file EACCES': notPermittedFile,
+  'file EROFS': readOnlyFiles,
+  'file EILSEQ': [CephError, "a name that is no UTF-8: ask with encoding 'buffer'"],
+  'file ETIMEDOUT': noMds,
+  'ceph_read EBADF': [InvalidArgumentError, 'not opened for reading'],
+  'ceph_write EBADF': [InvalidArgumentError, 'not opened for writing'],
+  'ceph_ftruncate EBADF': [InvalidArgumentError, 'not opened for writing'],
+  'ceph_symlink ENOENT': [FileNotFoundError, 'no such directory'],
+  'ceph_setxattr ENOTSUP': [NotSupportedError, 'attributes begin with user., trusted., security. or ceph.'],
+  'quota ENOENT': [FileNotFoundError, 'no such directory'],
+  'quota EPERM': notPermittedQuota,
+  'quota EACCES': notPermittedQuota,
+  'quota EROFS': readOnlyFiles,
+  'quota ETIMEDOUT': noMds,
+  'quota ECANCELED': [ConflictError, 'reads back as another', 'retryable'],
+  'fileSnapshot ENOENT': [SnapshotNotFoundError, 'no such snapshot, or no such directory'],
+  'fileSnapshot EEXIST': [SnapshotExistsError, 'snapshot already exists'],
+  'fileSnapshot EPERM': notPermittedSnapshot,
+  'fileSnapshot EACCES': notPermittedSnapshot,
+  'fileSnapshot EROFS': readOnlyFiles,
+  'fileSnapshot ETIMEDOUT': noMds,
   'rbd_lock_acquire EROFS': [ImageBusyError, 'another client keeps the exclusive lock', 'retryable'],
   'rbd_lock_release EINVAL': [InvalidArgumentError, 'the exclusive lock is not held'],
 }

@@ -21,6 +21,9 @@ export type WatchHandle = Handle<'watch'>
 export type ImageHandle = Handle<'image'>
 export type ImageWatchHandle = Handle<'imageWatch'>
 export type QuiesceWatchHandle = Handle<'quiesceWatch'>
+export type FileSystemHandle = Handle<'fileSystem'>
+export type FileHandle = Handle<'file'>
+export type DirectoryHandle = Handle<'directory'>
 export type AnyHandle =
   | ClusterHandle
   | IoctxHandle
@@ -29,6 +32,9 @@ export type AnyHandle =
   | ImageHandle
   | ImageWatchHandle
   | QuiesceWatchHandle
+  | FileSystemHandle
+  | FileHandle
+  | DirectoryHandle
 export type AbortToken = Handle<'abortToken'>
 
 export type OnProgress = (done: number, total: number) => void
@@ -485,7 +491,161 @@ export interface Native {
   snapshotGetLimit(image: ImageHandle, token?: Token): Promise<number | null>
   snapshotSetLimit(image: ImageHandle, limit: number, token?: Token): Promise<void>
   snapshotClearLimit(image: ImageHandle, token?: Token): Promise<void>
+
+  /** A uid or gid of -1 is the process's own. */
+  fileSystemMount(
+    cluster: ClusterHandle,
+    name: string | null,
+    root: NativePath,
+    uid: number,
+    gid: number,
+    token?: Token,
+  ): Promise<FileSystemHandle>
+  fileSystemStat(mount: FileSystemHandle, path: NativePath, follow: boolean, token?: Token): Promise<NativeFileStat>
+  fileSystemStatfs(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<NativeStatfs>
+  fileSystemMkdir(mount: FileSystemHandle, path: NativePath, mode: number, token?: Token): Promise<void>
+  fileSystemMkdirs(mount: FileSystemHandle, path: NativePath, mode: number, token?: Token): Promise<void>
+  fileSystemRmdir(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<void>
+  fileSystemUnlink(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<void>
+  fileSystemRename(mount: FileSystemHandle, path: NativePath, newPath: NativePath, token?: Token): Promise<void>
+  fileSystemLink(mount: FileSystemHandle, existing: NativePath, path: NativePath, token?: Token): Promise<void>
+  fileSystemSymlink(mount: FileSystemHandle, target: NativePath, path: NativePath, token?: Token): Promise<void>
+  fileSystemReadlink(
+    mount: FileSystemHandle,
+    path: NativePath,
+    asBuffer: boolean,
+    token?: Token,
+  ): Promise<string | Buffer>
+  fileSystemChmod(mount: FileSystemHandle, path: NativePath, mode: number, token?: Token): Promise<void>
+  fileSystemChown(
+    mount: FileSystemHandle,
+    path: NativePath,
+    uid: number,
+    gid: number,
+    follow: boolean,
+    token?: Token,
+  ): Promise<void>
+  /** Times are in microseconds since 1970. */
+  fileSystemUtimes(
+    mount: FileSystemHandle,
+    path: NativePath,
+    atime: number,
+    mtime: number,
+    follow: boolean,
+    token?: Token,
+  ): Promise<void>
+  fileSystemTruncate(mount: FileSystemHandle, path: NativePath, size: number, token?: Token): Promise<void>
+  fileSystemSync(mount: FileSystemHandle, token?: Token): Promise<void>
+  /** Removes as many entries at most. */
+  fileSystemRemoveTree(
+    mount: FileSystemHandle,
+    path: NativePath,
+    limit: number,
+    token?: Token,
+  ): Promise<{ done: boolean; removed: number }>
+  fileSystemGetXattr(
+    mount: FileSystemHandle,
+    path: NativePath,
+    name: string,
+    follow: boolean,
+    token?: Token,
+  ): Promise<Buffer>
+  fileSystemGetXattrs(
+    mount: FileSystemHandle,
+    path: NativePath,
+    names: readonly string[],
+    follow: boolean,
+    token?: Token,
+  ): Promise<(Buffer | null)[]>
+  fileSystemListXattrs(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<string[]>
+  fileSystemSetXattr(
+    mount: FileSystemHandle,
+    path: NativePath,
+    name: string,
+    value: Uint8Array,
+    flags: number,
+    follow: boolean,
+    token?: Token,
+  ): Promise<void>
+  fileSystemRemoveXattr(mount: FileSystemHandle, path: NativePath, name: string, token?: Token): Promise<void>
+  fileSystemCreateSnapshot(
+    mount: FileSystemHandle,
+    path: NativePath,
+    name: string,
+    mode: number,
+    metadata: Record<string, string>,
+    token?: Token,
+  ): Promise<void>
+  fileSystemRemoveSnapshot(mount: FileSystemHandle, path: NativePath, name: string, token?: Token): Promise<void>
+  fileSystemListSnapshots(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<NativeFileSnapshot[]>
+
+  fileOpen(mount: FileSystemHandle, path: NativePath, flags: number, mode: number, token?: Token): Promise<FileHandle>
+  /** A position of -1 is the file's own, which goes on with each. */
+  fileRead(file: FileHandle, length: number, position: number, token?: Token): Promise<Buffer>
+  fileWrite(file: FileHandle, data: Uint8Array, position: number, token?: Token): Promise<number>
+  fileSync(file: FileHandle, dataOnly: boolean, token?: Token): Promise<void>
+  fileStat(file: FileHandle, token?: Token): Promise<NativeFileStat>
+  fileTruncate(file: FileHandle, size: number, token?: Token): Promise<void>
+
+  directoryOpen(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<DirectoryHandle>
+  /** Fewer than the limit at the end only. */
+  directoryRead(
+    directory: DirectoryHandle,
+    limit: number,
+    asBuffers: boolean,
+    token?: Token,
+  ): Promise<NativeDirectoryEntry[]>
 }
+
+/** Bytes where it is no UTF-8. */
+export type NativePath = string | Uint8Array
+
+export interface NativeFileStat {
+  ino: bigint
+  mode: number
+  nlink: number
+  uid: number
+  gid: number
+  size: number
+  blksize: number
+  blocks: number
+  atime: Date
+  mtime: Date
+  ctime: Date
+  birthtime: Date
+}
+
+export interface NativeStatfs {
+  bsize: number
+  blocks: number
+  bfree: number
+  bavail: number
+  files: number
+  namelen: number
+}
+
+export interface NativeFileSnapshot {
+  name: string
+  id: number
+  metadata: Record<string, string>
+  /** Seconds since 1970, with a fraction. */
+  createdAt?: string
+}
+
+export interface NativeDirectoryEntry {
+  name: string | Buffer
+  type: DirectoryEntryType
+}
+
+export type DirectoryEntryType =
+  | 'file'
+  | 'directory'
+  | 'symbolicLink'
+  | 'fifo'
+  | 'socket'
+  | 'characterDevice'
+  | 'blockDevice'
+  | 'unknown'
 
 export interface NativeTrashEntry {
   id: string
@@ -540,7 +700,7 @@ function load(): Native {
     const advice = library
       ? `${library} is missing. Install it (Debian: apt-get install ${packages[library] ?? library}).`
       : /No native build was found/.test(message)
-        ? 'the addon is not built. Install librbd-dev, librados-dev, make and g++, and run npm rebuild cephkit.'
+        ? 'the addon is not built. Install librbd-dev, librados-dev, libcephfs-dev, make and g++, and run npm rebuild cephkit.'
         : message
     throw new Error(`cephkit cannot load its native part: ${advice}`, { cause: error })
   }

@@ -1,5 +1,10 @@
 #include <napi.h>
 
+#include "cephfs/directory.h"
+#include "cephfs/file.h"
+#include "cephfs/mount.h"
+#include "cephfs/snapshot.h"
+#include "cephfs/xattr.h"
 #include "rados/cluster.h"
 #include "rados/ioctx.h"
 #include "rados/lock.h"
@@ -90,6 +95,11 @@ Napi::Object Init(Napi::Env env, Napi::Object object) {
     InitIo(exports);
     InitRbdLock(exports);
     InitSnapshot(exports);
+    InitMount(exports);
+    InitFile(exports);
+    InitDirectory(exports);
+    InitXattr(exports);
+    InitFileSystemSnapshot(exports);
     return object;
 }
 

@@ -2,8 +2,8 @@
  * `npm run api-coverage`: how much of Ceph's C libraries the addon uses, and whether the `@implements` tags in lib/ tell
  * the truth about it.
  *
- * A library's functions are those that its installed header declares. Used are those that the built addon imports,
- * which the binary itself says: what is only written in a source file does not count.
+ * A library's functions are those that its installed header declares. Used are those that the built addon imports, or looks
+ * up by name, which the binary itself says: what is only written in a source file does not count.
  */
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
@@ -38,6 +38,8 @@ const internal: { reason: string; functions: string[] }[] = [
   {
     reason: 'frees what another function has allocated, which is copied into JavaScript first',
     functions: [
+      'ceph_free_snap_info_buffer',
+      'ceph_userperm_destroy',
       'rados_buffer_free',
       'rbd_config_image_list_cleanup',
       'rbd_config_pool_list_cleanup',
@@ -138,6 +140,15 @@ export function importedFunctions(binary: string): Set<string> {
   return new Set(names.filter(name => cephPrefix.test(name)))
 }
 
+/** What a binary looks up in libcephfs, which is opened when it is needed: the strings in it that are such names. */
+export function lookedUpFunctions(binary: string): Set<string> {
+  const strings = execFileSync('readelf', ['--string-dump=.rodata', binary], {
+    encoding: 'utf8',
+    maxBuffer: 64 * 1024 * 1024,
+  })
+  return new Set([...strings.matchAll(/\]\s+(ceph_\w+)$/gm)].map(([, name = '']) => name))
+}
+
 /** What the doc comments of a source text say they implement. */
 export function implementsTags(source: string): string[] {
   const comments = source.match(/\/\*\*[\s\S]*?\*\//g) ?? []
@@ -198,7 +209,7 @@ interface Report {
 }
 
 export function apiCoverage(): Report {
-  const used = importedFunctions(addonPath())
+  const used = new Set([...importedFunctions(addonPath()), ...lookedUpFunctions(addonPath())])
   const declared = new Map(libraries.map(library => [library, declaredFunctions(headers[library])]))
   const all = [...declared.values()].flat()
   const perLibrary = <T>(make: (functions: Declaration[]) => T) =>

@@ -1,4 +1,5 @@
 import { type CallOptions, call, open } from '../call.js'
+import { type FileSystem, type MountOptions, mountFileSystem } from '../cephfs/file-system.js'
 import {
   checkData,
   checkInteger,
@@ -29,8 +30,8 @@ export interface ConnectOptions extends CallOptions {
   options?: Record<string, string> | undefined
   /**
    * How long to wait for the cluster, in milliseconds, whole seconds at least: to connect, and for each answer of a
-   * monitor or an OSD. Default: 30,000, except where `options` or the file set `client_mount_timeout`,
-   * `rados_mon_op_timeout` or `rados_osd_op_timeout`. 0 waits for ever.
+   * monitor, an OSD or an MDS. Default: 30,000, except where `options` or the file set `client_mount_timeout` (which counts
+   * for MDSs), `rados_mon_op_timeout` or `rados_osd_op_timeout`. 0 waits for ever.
    */
   timeout?: number | undefined
   /** The cluster's name. Default: `ceph`. */
@@ -55,8 +56,13 @@ export interface Command {
   [argument: string]: unknown
 }
 
-/** The options that `timeout` stands for, with librados' own values. */
-const timeouts = { client_mount_timeout: 300, rados_mon_op_timeout: 0, rados_osd_op_timeout: 0 }
+/** The options that `timeout` stands for, with librados' own values. The second is how long an unmount waits for an MDS. */
+const timeouts = {
+  client_mount_timeout: 300,
+  client_shutdown_timeout: 30,
+  rados_mon_op_timeout: 0,
+  rados_osd_op_timeout: 0,
+}
 /**
  * How much librados has in flight before its asynchronous calls wait, and with them the event loop; 0 is without a limit.
  * With its own values of these.
@@ -73,6 +79,8 @@ export class Cluster implements AsyncDisposable {
   /** The user's name without `client.`. */
   readonly user: string
   readonly #resource: Resource
+  /** Weak, so that one that is forgotten is closed. */
+  #mounted: WeakRef<FileSystem>[] = []
 
   private constructor(handle: ClusterHandle, user: string, resource: Resource) {
     this.handle = handle
@@ -298,6 +306,23 @@ export class Cluster implements AsyncDisposable {
     return new Pool(this, handle, { id, name, namespace })
   }
 
+  /**
+   * Mounts a CephFS, in this process. It has a connection of its own, with this one's configuration and user, and waits for the
+   * MDSs as long as this one's `timeout` (`client_mount_timeout`) says.
+   *
+   * @throws {MissingLibraryError} libcephfs is not installed
+   * @throws {NotFoundError} there is no such file system, or no such directory to be the root
+   * @throws {PermissionError} the MDS caps of this user do not allow it
+   * @throws {TimeoutError} no MDS answered in time
+   *
+   * @implements ceph_create_from_rados ceph_init ceph_select_filesystem ceph_userperm_new ceph_mount_perms_set ceph_mount
+   */
+  async mountFileSystem(options: MountOptions = {}): Promise<FileSystem> {
+    const files = await mountFileSystem(this, options)
+    this.#mounted = [...this.#mounted.filter(one => one.deref()?.closed === false), new WeakRef(files)]
+    return files
+  }
+
   /** The pool's id. @throws {PoolNotFoundError} @implements rados_pool_lookup */
   async poolId(name: string, options: CallOptions = {}): Promise<number> {
     checkName('name', name)
@@ -343,10 +368,17 @@ export class Cluster implements AsyncDisposable {
    * Closes the connection, and first everything that was opened through it, each after its calls in flight. Safe to
    * call again. Every call after it rejects with a ClosedError.
    *
+   * @throws {TimeoutError} a file system could not be unmounted in time: it goes on unheard
+   *
    * @implements rados_shutdown
    */
   async close(): Promise<void> {
-    await call(this.#resource, {}, () => native.close(this.handle))
+    await call(this.#resource, {}, async () => {
+      const closing = native.close(this.handle)
+      closing.catch(() => {}) // nobody hears of it when an unmount fails
+      await Promise.all(this.#mounted.map(one => one.deref()?.close()))
+      await closing
+    })
   }
 
   [Symbol.asyncDispose](): Promise<void> {

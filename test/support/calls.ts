@@ -31,6 +31,7 @@ export const ofCluster: Calls<Cluster> = {
   createPool: (cluster, options) => cluster.createPool('cephkit-never-made', options),
   deletePool: (cluster, options) => cluster.deletePool('cephkit-never-made', options),
   openPool: (cluster, options) => cluster.openPool('rbd', options),
+  mountFileSystem: (cluster, options) => cluster.mountFileSystem(options),
   poolId: (cluster, options) => cluster.poolId('rbd', options),
   poolName: (cluster, options) => cluster.poolName(1, options),
   waitForLatestOsdmap: (cluster, options) => cluster.waitForLatestOsdmap(options),

@@ -33,7 +33,7 @@ const files = named.length > 0 ? named : allFiles()
 
 if (!process.env.CEPH_CONF) {
   t.teardown(() => stopStack(stackDir))
-  await startStack({ dir: stackDir, services: ['rabbitmq'] })
+  await startStack({ dir: stackDir, services: ['mds', 'rabbitmq'] })
 }
 t.setTimeout(0)
 t.jobs = filesAtOnce

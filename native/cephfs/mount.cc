@@ -1,0 +1,178 @@
+#include "cephfs/mount.h"
+
+#include "cephfs/path.h"
+
+namespace cephkit {
+namespace {
+
+// In place of a user or group that is the process's own.
+constexpr int64_t own_id = -1;
+
+void ReleaseMount(ceph_mount_info* mount) {
+    LIBCEPHFS(ceph_release)(mount);
+}
+
+void SetUser(ceph_mount_info* mount, int64_t uid, int64_t gid) {
+    if (uid == own_id && gid == own_id) return;
+    UserPerm* perms = LIBCEPHFS(ceph_userperm_new)(uid, gid, 0, nullptr);
+    const int result = LIBCEPHFS(ceph_mount_perms_set)(mount, perms);
+    LIBCEPHFS(ceph_userperm_destroy)(perms);
+    Check("ceph_mount_perms_set", result);
+}
+
+// Without a name, the file system that the cluster has for the default.
+std::shared_ptr<Handle> MountFileSystem(Cluster& cluster, const NullableString& name, const Path& root,
+                                        int64_t uid, int64_t gid) {
+    ceph_mount_info* mount = nullptr;
+    CEPHFS(ceph_create_from_rados, &mount, cluster);
+    std::unique_ptr<ceph_mount_info, decltype(&ReleaseMount)> owned(mount, ReleaseMount);
+    CEPHFS(ceph_init, mount);
+    if (name.text) CEPHFS(ceph_select_filesystem, mount, name);
+    SetUser(mount, uid, gid);
+    CEPHFS(ceph_mount, mount, root);
+    return std::make_shared<Mount>(cluster.shared_from_this(), owned.release());
+}
+
+int NoFollow(bool follow) {
+    return follow ? 0 : AT_SYMLINK_NOFOLLOW;
+}
+
+Object Stat(Mount& mount, const Path& path, bool follow) {
+    struct ceph_statx stat;
+    CEPHFS(ceph_statx, mount, path, &stat, stat_wanted, NoFollow(follow));
+    return ToObject(stat);
+}
+
+Object Statfs(Mount& mount, const Path& path) {
+    struct statvfs stat;
+    CEPHFS(ceph_statfs, mount, path, &stat);
+    return {{"bsize", static_cast<uint64_t>(stat.f_frsize)},  // what the counts of blocks are in
+            {"blocks", static_cast<uint64_t>(stat.f_blocks)},
+            {"bfree", static_cast<uint64_t>(stat.f_bfree)},
+            {"bavail", static_cast<uint64_t>(stat.f_bavail)},
+            {"files", static_cast<uint64_t>(stat.f_files)},  // CephFS has no limit of them
+            {"namelen", static_cast<uint64_t>(stat.f_namemax)}};
+}
+
+void MakeDirectory(Mount& mount, const EntryPath& path, uint32_t mode) {
+    CEPHFS(ceph_mkdir, mount, path, mode);
+}
+
+// With those above it. All may be there already.
+void MakeDirectories(Mount& mount, const EntryPath& path, uint32_t mode) {
+    CEPHFS(ceph_mkdirs, mount, path, mode);
+}
+
+void RemoveDirectory(Mount& mount, const EntryPath& path) {
+    CEPHFS(ceph_rmdir, mount, path);
+}
+
+void Unlink(Mount& mount, const EntryPath& path) {
+    CEPHFS(ceph_unlink, mount, path);
+}
+
+void Rename(Mount& mount, const EntryPath& from, const EntryPath& to) {
+    CEPHFS(ceph_rename, mount, from, to);
+}
+
+void Link(Mount& mount, const EntryPath& existing, const EntryPath& path) {
+    CEPHFS(ceph_link, mount, existing, path);
+}
+
+void MakeSymbolicLink(Mount& mount, const Path& target, const EntryPath& path) {
+    CEPHFS(ceph_symlink, mount, target, path);
+}
+
+// libcephfs cuts off what has no room, and says how long it is.
+Value ReadLink(Mount& mount, const Path& path, bool as_buffer) {
+    std::string target(PATH_MAX, '\0');
+    for (;;) {
+        const int size = CEPHFS(ceph_readlink, mount, path, target.data(), target.size());
+        if (static_cast<size_t>(size) < target.size()) {
+            target.resize(size);
+            return ToName("ceph_readlink", std::move(target), as_buffer);
+        }
+        target.resize(target.size() * 2);
+    }
+}
+
+void ChangeMode(Mount& mount, const Path& path, uint32_t mode) {
+    CEPHFS(ceph_chmod, mount, path, mode);
+}
+
+void ChangeOwner(Mount& mount, const Path& path, uint32_t uid, uint32_t gid, bool follow) {
+    if (follow) {
+        CEPHFS(ceph_chown, mount, path, uid, gid);
+    } else {
+        CEPHFS(ceph_lchown, mount, path, uid, gid);
+    }
+}
+
+timeval ToTime(int64_t microseconds) {
+    constexpr int64_t second = 1000000;
+    return {microseconds / second, microseconds % second};
+}
+
+void ChangeTimes(Mount& mount, const Path& path, int64_t atime, int64_t mtime, bool follow) {
+    struct timeval times[2] = {ToTime(atime), ToTime(mtime)};
+    if (follow) {
+        CEPHFS(ceph_utimes, mount, path, times);
+    } else {
+        CEPHFS(ceph_lutimes, mount, path, times);
+    }
+}
+
+// By an open file: ceph_truncate says yes to a directory, and to a mode that does not allow it.
+void Truncate(Mount& mount, const Path& path, int64_t size) {
+    const int fd = CEPHFS(ceph_open, mount, path, O_WRONLY, 0);
+    const int result = LIBCEPHFS(ceph_ftruncate)(mount, fd, size);
+    CEPHFS(ceph_close, mount, fd);
+    Check("ceph_ftruncate", result);
+}
+
+void Sync(Mount& mount) {
+    CEPHFS(ceph_sync_fs, mount);
+}
+
+}  // namespace
+
+void Mount::Destroy() {
+    CEPHFS(ceph_unmount, mount_);
+    ReleaseMount(mount_);
+}
+
+Object ToObject(const struct ceph_statx& stat) {
+    return {{"ino", Opaque{stat.stx_ino}},
+            {"mode", stat.stx_mode},
+            {"nlink", stat.stx_nlink},
+            {"uid", stat.stx_uid},
+            {"gid", stat.stx_gid},
+            {"size", stat.stx_size},
+            {"blksize", stat.stx_blksize},
+            {"blocks", stat.stx_blocks},
+            {"atime", Time::Of(stat.stx_atime)},
+            {"mtime", Time::Of(stat.stx_mtime)},
+            {"ctime", Time::Of(stat.stx_ctime)},
+            {"birthtime", Time::Of(stat.stx_btime)}};
+}
+
+void InitMount(Exports& exports) {
+    exports.Blocking<MountFileSystem>("fileSystemMount");
+    exports.Blocking<Stat>("fileSystemStat");
+    exports.Blocking<Statfs>("fileSystemStatfs");
+    exports.Blocking<MakeDirectory>("fileSystemMkdir");
+    exports.Blocking<MakeDirectories>("fileSystemMkdirs");
+    exports.Blocking<RemoveDirectory>("fileSystemRmdir");
+    exports.Blocking<Unlink>("fileSystemUnlink");
+    exports.Blocking<Rename>("fileSystemRename");
+    exports.Blocking<Link>("fileSystemLink");
+    exports.Blocking<MakeSymbolicLink>("fileSystemSymlink");
+    exports.Blocking<ReadLink>("fileSystemReadlink");
+    exports.Blocking<ChangeMode>("fileSystemChmod");
+    exports.Blocking<ChangeOwner>("fileSystemChown");
+    exports.Blocking<ChangeTimes>("fileSystemUtimes");
+    exports.Blocking<Truncate>("fileSystemTruncate");
+    exports.Blocking<Sync>("fileSystemSync");
+}
+
+}  // namespace cephkit

@@ -1,0 +1,34 @@
+// A file system that is mounted: its tree, by paths.
+//
+// Owns:    one ceph_mount_info, which has sessions with the MDSs and a connection of its own; of the
+// cluster's it has the
+//          configuration.
+// Closes:  as every handle; the unmount gives back what the MDSs have granted, and waits for them.
+// Threads: libcephfs takes calls from any; all of them block, and run on workers.
+#pragma once
+#include "cephfs/library.h"
+#include "rados/cluster.h"
+
+namespace cephkit {
+
+class Mount : public Handle {
+public:
+    static constexpr const char* kKind = "a file system";
+
+    Mount(std::shared_ptr<Handle> cluster, ceph_mount_info* mount)
+        : Handle(std::move(cluster)), mount_(mount) {}
+    operator ceph_mount_info*() const { return mount_; }
+
+private:
+    void Destroy() override;
+
+    ceph_mount_info* mount_;
+};
+
+// What CephFS knows of a file, for JavaScript.
+Object ToObject(const struct ceph_statx& stat);
+constexpr unsigned stat_wanted = CEPH_STATX_BASIC_STATS | CEPH_STATX_BTIME;
+
+void InitMount(Exports& exports);
+
+}  // namespace cephkit

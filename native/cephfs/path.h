@@ -1,0 +1,50 @@
+// Names in CephFS are bytes, and so are paths: JavaScript has them as text, or as Buffers where they are no
+// UTF-8.
+#pragma once
+#include "runtime/parameter.h"
+#include "runtime/utf8.h"
+
+namespace cephkit {
+
+struct Path {
+    std::string bytes;
+    operator const char*() const { return bytes.c_str(); }
+};
+
+// The path of something that is to be made, removed or renamed, so not the root: on a path without a last
+// name, libcephfs 16.2.15 aborts the process.
+struct EntryPath : Path {
+    static bool HasName(const std::string& bytes) {
+        return bytes.find_first_not_of('/') != std::string::npos;
+    }
+};
+
+inline std::string TakePath(Arguments& arguments) {
+    const auto value = arguments.Next();
+    std::string bytes = value.IsString() ? ToCString(arguments, value) : ToBytes(arguments, value);
+    if (bytes.empty() || bytes.find('\0') != std::string::npos)
+        throw arguments.Expected("a path that is not empty, without NUL");
+    return bytes;
+}
+
+template <>
+struct Parameter<const Path&> : PlainParameter<Path> {
+    static Path Take(Arguments& arguments) { return {TakePath(arguments)}; }
+};
+
+template <>
+struct Parameter<const EntryPath&> : PlainParameter<EntryPath> {
+    static EntryPath Take(Arguments& arguments) {
+        EntryPath path{{TakePath(arguments)}};
+        if (!EntryPath::HasName(path.bytes)) throw arguments.Expected("the path of something in the root");
+        return path;
+    }
+};
+
+// As text, or as a Buffer where that was asked for.
+inline Value ToName(const char* syscall, std::string bytes, bool as_buffer) {
+    if (as_buffer) return Bytes{std::move(bytes)};
+    return Text(syscall, std::move(bytes));
+}
+
+}  // namespace cephkit

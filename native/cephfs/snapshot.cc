@@ -1,0 +1,73 @@
+#include "cephfs/snapshot.h"
+
+#include "cephfs/directory.h"
+#include "cephfs/path.h"
+#include "cephfs/xattr.h"
+#include "runtime/list.h"
+
+namespace cephkit {
+namespace {
+
+void Create(Mount& mount, const Path& path, const char* name, uint32_t mode, const StringMap& metadata) {
+    std::vector<struct snap_metadata> items;
+    for (const auto& [key, value] : metadata)
+        items.push_back({key.c_str(), value.c_str()});
+    CEPHFS(ceph_mksnap, mount, path, name, mode, items.data(), items.size());
+}
+
+std::string SnapshotFolder(Mount& mount, const Path& path) {
+    return path.bytes + "/" + String("ceph_conf_get", 64, [&](char* value, size_t size) {
+               const int result = LIBCEPHFS(ceph_conf_get)(mount, "client_snapdir", value, size);
+               return result == -ENAMETOOLONG ? -ERANGE : result;
+           });
+}
+
+void Remove(Mount& mount, const Path& path, const char* name) {
+    // Of one that is not there libcephfs 16.2.15 keeps something that the unmount then waits for, for ever.
+    struct ceph_statx stat;
+    const std::string folder = SnapshotFolder(mount, path) + "/" + name;
+    CEPHFS(ceph_statx, mount, folder.c_str(), &stat, CEPH_STATX_INO, AT_SYMLINK_NOFOLLOW);
+    CEPHFS(ceph_rmsnap, mount, path, name);
+}
+
+Object Info(Mount& mount, const std::string& folder, const std::string& name) {
+    const std::string path = folder + "/" + name;
+    struct snap_info info;
+    CEPHFS(ceph_get_snap_info, mount, path.c_str(), &info);
+    const Cleanup free_info([&] { LIBCEPHFS(ceph_free_snap_info_buffer)(&info); });
+    Object metadata;
+    for (size_t i = 0; i < info.nr_snap_metadata; i++)
+        metadata.emplace_back(info.snap_metadata[i].key,
+                              Text("ceph_get_snap_info", info.snap_metadata[i].value));
+    auto created = FindXattr(mount, path.c_str(), "ceph.snap.btime", false);
+    return {{"name", Text("ceph_readdir_r", name)},
+            {"id", info.id},
+            {"metadata", std::move(metadata)},
+            {"createdAt", created ? Value(*std::move(created)) : Value()}};
+}
+
+// Those of the directory itself. Those of the ones above it are shown there too, as _NAME_INODE.
+Array ListSnapshots(Mount& mount, const Path& path) {
+    const std::string folder = SnapshotFolder(mount, path);
+    Array snapshots;
+    for (const auto& name : ReadNames(mount, folder.c_str())) {
+        if (name[0] == '_') continue;
+        try {
+            snapshots.push_back(Info(mount, folder, name));
+        } catch (const Failure& failure) {
+            // Removed since it was listed.
+            if (failure.error != ENOENT) throw;
+        }
+    }
+    return snapshots;
+}
+
+}  // namespace
+
+void InitFileSystemSnapshot(Exports& exports) {
+    exports.Blocking<Create>("fileSystemCreateSnapshot");
+    exports.Blocking<Remove>("fileSystemRemoveSnapshot");
+    exports.Blocking<ListSnapshots>("fileSystemListSnapshots");
+}
+
+}  // namespace cephkit
