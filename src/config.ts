@@ -1,4 +1,5 @@
 /** The environment, as one frozen object. What is wrong with it is said once, at start, all of it. */
+import { isIP } from 'node:net'
 import { z } from 'zod'
 
 export interface Config {
@@ -42,6 +43,18 @@ export interface Config {
     /** How long a deleted volume is kept in the trash; 0: not at all. */
     trashDelayMs: number
   }
+  iscsi: {
+    /** What exposes volumes; `none`: nothing does. */
+    driver: (typeof iscsiDrivers)[number]
+    /** Where initiators find the targets. */
+    portal: { host?: string; ip: string }
+    /** What initiators log in with, unless a job says otherwise. Null: without a password. */
+    chap: { user: string; password: string } | null
+    /** Of volumes that are exposed from now on. */
+    disk: { blockSize: number; writeCache: boolean; discard: boolean }
+    /** The control socket of tgtd: a path, to which tgtd adds the port. */
+    tgt: { socket: string; controlPort: number }
+  }
   inventoryIntervalMs: number
   heartbeatIntervalMs: number
   /** How long a create may take to become ready. */
@@ -70,6 +83,8 @@ export class ConfigError extends Error {
 
 const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 
+const iscsiDrivers = ['tgt', 'none'] as const
+
 /** A timer that is to wait longer than this does not wait at all. */
 const longestTimeoutMs = 2 ** 31 - 1
 
@@ -89,6 +104,15 @@ const longestName = 255
 export function agentQueue(agentId: string): string {
   return `agent.${agentId}.tasks`
 }
+
+/** Either means nothing without the other. */
+export const chapPair = ['CEPH_TARGET_USER', 'CEPH_TARGET_PASSWORD'] as const
+
+/** As ceph-iscsi takes them, and most initiators. */
+export const chapUser = /^[\w.:@_-]{8,64}$/
+export const chapUserIs = 'must be 8 to 64 of letters, digits, . : @ _ and -'
+export const chapPassword = /^[\w@/_-]{12,16}$/
+export const chapPasswordIs = 'must be 12 to 16 of letters, digits, @ / _ and -'
 
 const settings = z.object({
   BROKER_URL: z.string('is not set').refine(isAmqpUrl, 'must be an amqp:// or amqps:// URL'),
@@ -117,6 +141,17 @@ const settings = z.object({
   CLONE_DEPTH_SOFT: integer(1, longestChain, 8),
   CLONE_DEPTH_HARD: integer(1, longestChain, 16),
   TRASH_DELAY_MS: integer(0, longestTrashDelayMs, 0),
+  ISCSI_DRIVER: z.enum(iscsiDrivers, `must be one of ${iscsiDrivers.join(', ')}`).default('tgt'),
+  CEPH_GW_ISCSI_HOST: z.string().optional(),
+  CEPH_GW_ISCSI_IP: z.string().refine(isAddress, 'must be an IP address').default('127.0.0.1'),
+  CEPH_TARGET_USER: z.string().regex(chapUser, chapUserIs).optional(),
+  CEPH_TARGET_PASSWORD: z.string().regex(chapPassword, chapPasswordIs).optional(),
+  ISCSI_BLOCK_SIZE: z.enum(['512', '4096'], 'must be 512 or 4096').default('512').transform(Number),
+  ISCSI_WRITE_CACHE: boolean(true),
+  // tgt up to 1.0.97, at least, takes a discard that librbd has done for one that has failed.
+  ISCSI_DISCARD: boolean(false),
+  TGT_IPC_SOCKET: z.string().default('/var/run/tgtd/socket'),
+  TGT_CONTROL_PORT: integer(0, 32_767, 0),
   INVENTORY_INTERVAL_MS: integer(1, longestTimeoutMs, 300_000),
   HEARTBEAT_INTERVAL_MS: integer(1, longestTimeoutMs, 60_000),
   CREATE_READINESS_TIMEOUT_MS: integer(1, longestTimeoutMs, 180_000),
@@ -127,16 +162,37 @@ const settings = z.object({
   LOG_SERVICE_NAME: z.string().default('storage-controller'),
 })
 
-const cephSettings = settings.pick({
+const wholeSettings = settings.superRefine(checkChap)
+
+const cephKeys = {
   CEPH_CONF: true,
   CEPH_USER: true,
   CEPH_KEYRING: true,
   CEPH_DEFAULT_POOL: true,
   CEPH_CATALOG_POOL: true,
-})
+} as const
+
+const cephSettings = settings.pick(cephKeys)
+
+const iscsiKeys = {
+  ISCSI_DRIVER: true,
+  CEPH_GW_ISCSI_HOST: true,
+  CEPH_GW_ISCSI_IP: true,
+  CEPH_TARGET_USER: true,
+  CEPH_TARGET_PASSWORD: true,
+  ISCSI_BLOCK_SIZE: true,
+  ISCSI_WRITE_CACHE: true,
+  ISCSI_DISCARD: true,
+  TGT_IPC_SOCKET: true,
+  TGT_CONTROL_PORT: true,
+} as const
+
+const targetSettings = settings
+  .pick({ ...cephKeys, ...iscsiKeys, STORAGE_CONTROLLER_AGENT_ID: true })
+  .superRefine(checkChap)
 
 /** Their wrong values are not shown. */
-const secret = new Set(['BROKER_URL', 'RMQ_URL'])
+const secret = new Set(['BROKER_URL', 'RMQ_URL', 'CEPH_TARGET_PASSWORD'])
 
 /**
  * Reads the settings. One that is blank counts as not set, except TASK_QUEUE, where blank has a meaning.
@@ -144,7 +200,7 @@ const secret = new Set(['BROKER_URL', 'RMQ_URL'])
  * @throws {ConfigError}
  */
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
-  return deepFreeze(configOf(parse(settings, environment)))
+  return deepFreeze(configOf(parse(wholeSettings, environment)))
 }
 
 /**
@@ -154,6 +210,19 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
  */
 export function readCephConfig(environment: NodeJS.ProcessEnv = process.env): Config['ceph'] {
   return deepFreeze(cephConfigOf(parse(cephSettings, environment)))
+}
+
+/**
+ * Reads those of what is exposed, for who needs no broker.
+ *
+ * @throws {ConfigError}
+ */
+export function readTargetConfig(
+  environment: NodeJS.ProcessEnv = process.env,
+): Pick<Config, 'agentId' | 'ceph' | 'iscsi'> {
+  const values = parse(targetSettings, environment)
+  const agentId = values.STORAGE_CONTROLLER_AGENT_ID
+  return deepFreeze({ agentId, ceph: cephConfigOf(values), iscsi: iscsiConfigOf(values) })
 }
 
 function parse<T>(schema: z.ZodType<T>, environment: NodeJS.ProcessEnv): T {
@@ -189,6 +258,7 @@ function configOf(values: z.output<typeof settings>): Config {
       cloneDepthHard: values.CLONE_DEPTH_HARD,
       trashDelayMs: values.TRASH_DELAY_MS,
     },
+    iscsi: iscsiConfigOf(values),
     inventoryIntervalMs: values.INVENTORY_INTERVAL_MS,
     heartbeatIntervalMs: values.HEARTBEAT_INTERVAL_MS,
     createTimeoutMs: values.CREATE_READINESS_TIMEOUT_MS,
@@ -208,6 +278,31 @@ function cephConfigOf(values: z.output<typeof cephSettings>): Config['ceph'] {
     keyring: values.CEPH_KEYRING,
     volumePool: values.CEPH_DEFAULT_POOL,
     catalogPool: values.CEPH_CATALOG_POOL,
+  }
+}
+
+function iscsiConfigOf(values: Pick<z.output<typeof settings>, keyof typeof iscsiKeys>): Config['iscsi'] {
+  const { CEPH_GW_ISCSI_HOST: host, CEPH_TARGET_USER: user, CEPH_TARGET_PASSWORD: password } = values
+  return {
+    driver: values.ISCSI_DRIVER,
+    portal: { ...(host !== undefined && { host }), ip: values.CEPH_GW_ISCSI_IP },
+    chap: user !== undefined && password !== undefined ? { user, password } : null,
+    disk: {
+      blockSize: values.ISCSI_BLOCK_SIZE,
+      writeCache: values.ISCSI_WRITE_CACHE,
+      discard: values.ISCSI_DISCARD,
+    },
+    tgt: { socket: values.TGT_IPC_SOCKET, controlPort: values.TGT_CONTROL_PORT },
+  }
+}
+
+type ChapSettings = Partial<Record<(typeof chapPair)[number], string | undefined>>
+
+function checkChap(values: ChapSettings, context: z.core.$RefinementCtx): void {
+  const missing = chapPair.filter(setting => values[setting] === undefined)
+  for (const setting of missing.length === 1 ? missing : []) {
+    const other = chapPair.find(each => each !== setting)
+    context.addIssue({ code: 'custom', path: [setting], message: `is not set, and ${other} is` })
   }
 }
 
@@ -233,6 +328,10 @@ function boolean(fallback: boolean) {
     .enum(['1', '0', 'true', 'false'], 'must be 1, 0, true or false')
     .transform(text => text === '1' || text === 'true')
     .default(fallback)
+}
+
+function isAddress(text: string): boolean {
+  return isIP(text) !== 0
 }
 
 function isAmqpUrl(text: string): boolean {

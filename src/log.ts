@@ -6,10 +6,13 @@ import type { Config } from './config.js'
 
 export type { Logger } from 'pino'
 
+/** The settings with secrets in them. */
+type Secretive = 'broker' | 'iscsi'
+
 /**
  * @param destination - Default: standard output.
  */
-export function createLogger(config: Pick<Config, 'log' | 'broker'>, destination?: DestinationStream): Logger {
+export function createLogger(config: Pick<Config, 'log' | Secretive>, destination?: DestinationStream): Logger {
   const { enabled, level, json, name } = config.log
   const redact = redactorOf(config)
   const toText = destination === undefined && isJournal() ? journalText : textFor(destination)
@@ -75,8 +78,8 @@ export function redactor(secrets: readonly string[]): (line: string) => string {
 }
 
 /** For what is told by an agent that is so configured. */
-export function redactorOf({ broker }: Pick<Config, 'broker'>): (text: string) => string {
-  return redactor(secretsOf(broker.url))
+export function redactorOf({ broker, iscsi }: Pick<Config, Secretive>): (text: string) => string {
+  return redactor([...secretsOf(broker.url), ...(iscsi.chap === null ? [] : [iscsi.chap.password])])
 }
 
 function secretsOf(url: string): string[] {

@@ -27,8 +27,9 @@ export function imageName({ taskId, tenantId, name }: { taskId: string; tenantId
   return image
 }
 
+/** A name in iSCSI has no underscores (RFC 3722). An image's name has no colons, so one stands for each. */
 export function iqnOf(image: string): string {
-  return `${iqnPrefix}:${image}`
+  return `${iqnPrefix}:${image.replaceAll('_', ':')}`
 }
 
 /**
@@ -38,10 +39,11 @@ export function iqnOf(image: string): string {
  */
 export function imageOf(refId: string): string {
   if (!refId.startsWith('iqn.')) return refId
-  const image = refId.slice(iqnPrefix.length + 1)
-  if (image === '' || refId !== iqnOf(image))
+  const begin = iqnOf('')
+  if (!refId.startsWith(begin) || refId === begin) {
     throw new InvalidJobError([`refId is no iqn of the form ${iqnOf('NAME')}`])
-  return image
+  }
+  return refId.slice(begin.length).replaceAll(':', '_')
 }
 
 function normalise(what: string, part: string): string {

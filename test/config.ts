@@ -39,6 +39,13 @@ t.test('what is not set is as the control plane expects it', async t => {
     journal: { keepMs: 7 * 24 * 3600 * 1000, takeover: false },
     http: { host: '127.0.0.1', port: 9283 },
     volumes: { cloneDepthSoft: 8, cloneDepthHard: 16, trashDelayMs: 0 },
+    iscsi: {
+      driver: 'tgt',
+      portal: { ip: '127.0.0.1' },
+      chap: null,
+      disk: { blockSize: 512, writeCache: true, discard: false },
+      tgt: { socket: '/var/run/tgtd/socket', controlPort: 0 },
+    },
     inventoryIntervalMs: 300_000,
     heartbeatIntervalMs: 60_000,
     createTimeoutMs: 180_000,
@@ -60,6 +67,16 @@ t.test('what is set counts', async t => {
     CLONE_DEPTH_SOFT: '3',
     CLONE_DEPTH_HARD: '4',
     TRASH_DELAY_MS: '60000',
+    ISCSI_DRIVER: 'none',
+    CEPH_GW_ISCSI_HOST: 'gateway',
+    CEPH_GW_ISCSI_IP: '::1',
+    CEPH_TARGET_USER: 'initiators',
+    CEPH_TARGET_PASSWORD: 'twelve-to-16',
+    ISCSI_BLOCK_SIZE: '4096',
+    ISCSI_WRITE_CACHE: '0',
+    ISCSI_DISCARD: '1',
+    TGT_IPC_SOCKET: '/s',
+    TGT_CONTROL_PORT: '3',
     CEPH_CONF: '/c',
     CEPH_USER: 'hypervisor',
     CEPH_KEYRING: '/k',
@@ -96,6 +113,13 @@ t.test('what is set counts', async t => {
     journal: { keepMs: 5, takeover: true },
     http: { host: '::1', port: 80 },
     volumes: { cloneDepthSoft: 3, cloneDepthHard: 4, trashDelayMs: 60_000 },
+    iscsi: {
+      driver: 'none',
+      portal: { host: 'gateway', ip: '::1' },
+      chap: { user: 'initiators', password: 'twelve-to-16' },
+      disk: { blockSize: 4096, writeCache: false, discard: true },
+      tgt: { socket: '/s', controlPort: 3 },
+    },
     inventoryIntervalMs: 1,
     heartbeatIntervalMs: 2,
     createTimeoutMs: 3,
@@ -160,6 +184,10 @@ t.test('what is wrong is refused, each by its name', async t => {
     LOG_LEVEL: [['loud', /must be one of fatal, error/]],
     CEPH_DEFAULT_POOL: [['a/b', /name of a pool/]],
     CEPH_CATALOG_POOL: [['a@b', /name of a pool/]],
+    ISCSI_DRIVER: [['lio', /must be one of tgt, none; got "lio"/]],
+    CEPH_GW_ISCSI_IP: [['gateway', /must be an IP address; got "gateway"/]],
+    ISCSI_BLOCK_SIZE: [['1024', /512 or 4096/]],
+    TGT_CONTROL_PORT: [['32768', /integer from 0 to 32767/]],
     CEPH_USER: [['client.admin', /without the client\./]],
     STORAGE_CONTROLLER_AGENT_ID: [['a'.repeat(201), /at most 200 bytes/]],
     JOBS_EXCHANGE: [['ä'.repeat(128), /at most 255 bytes/]],
@@ -176,6 +204,18 @@ t.test('what is wrong is refused, each by its name', async t => {
       t.ok(problems[0]?.startsWith(`${variable} `))
     }
   }
+})
+
+t.test('a user and a password of CHAP are both there, or neither is', async t => {
+  const user = { CEPH_TARGET_USER: 'initiators' }
+  const password = { CEPH_TARGET_PASSWORD: 'twelve-to-16' }
+  const problems = (environment: Record<string, string>) => problemsOf({ BROKER_URL: url, ...environment })
+  t.same(problems(user), ['CEPH_TARGET_PASSWORD is not set, and CEPH_TARGET_USER is'])
+  t.same(problems(password), ['CEPH_TARGET_USER is not set, and CEPH_TARGET_PASSWORD is'])
+  t.match(problems({ ...user, CEPH_TARGET_PASSWORD: 'too-short-1' }), [
+    /^CEPH_TARGET_PASSWORD must be 12 to 16 of [^;]*$/,
+  ])
+  t.match(problems({ ...password, CEPH_TARGET_USER: 'a b c d e' }), [/^CEPH_TARGET_USER must be 8 to 64 of/])
 })
 
 t.test('all that is wrong is named at once, and no secret shown', async t => {

@@ -16,6 +16,7 @@ import { Probe } from '../http/probe.js'
 import { HttpServer } from '../http/server.js'
 import { collectInventory } from '../inventory/collect.js'
 import { Telemetry } from '../inventory/telemetry.js'
+import { TargetKeeper } from '../iscsi/keeper.js'
 import { Recovery } from '../jobs/recovery.js'
 import { JobRunner } from '../jobs/runner.js'
 import { Instance } from '../journal/instance.js'
@@ -110,10 +111,11 @@ export class Agent {
     const journal = await this.#openJournal(cluster)
     this.#watch(this.#health.cluster, () => cluster.stat())
     this.#watch(this.#health.journal, () => journal.records.isOpen(config.agentId, ''))
+    const targets = TargetKeeper.of({ config, cluster, log })
     const telemetry: Telemetry = new Telemetry({
       config,
       log,
-      collect: signal => collectInventory({ cluster, config, log, signal }),
+      collect: signal => collectInventory({ cluster, config, log, signal, targets }),
       publish: (routingKey, message) =>
         broker.publish({
           exchange: config.broker.telemetryExchange,
@@ -123,7 +125,7 @@ export class Agent {
         }),
     })
     const metrics = this.#metrics
-    const runner = new JobRunner({ config, cluster, telemetry, journal, metrics, log })
+    const runner = new JobRunner({ config, cluster, telemetry, journal, metrics, log, targets })
     const onConnected = () => {
       telemetry.connected()
       recovery.connected()
@@ -142,10 +144,12 @@ export class Agent {
     this.#takeDown.unshift(() => broker.close())
     this.#takeDown.unshift(() => telemetry.stop())
     this.#takeDown.unshift(() => upkeep.stop())
+    this.#takeDown.unshift(async () => targets?.stop())
     this.#takeDown.unshift(() => recovery.stop())
     this.#takeDown.unshift(() => this.#finish(runner, broker))
     this.#checkNotStopped()
     telemetry.start()
+    targets?.start()
     // Before any message comes: what this agent had in hand when it died is in hand again then.
     await recovery.start()
     upkeep.start()

@@ -7,6 +7,7 @@ import { addCatalogCommands } from './catalog.js'
 import { addCompletionCommand } from './completion.js'
 import { addDevCommands } from './dev.js'
 import { addDoctorCommand } from './doctor.js'
+import { addIscsiCommands } from './iscsi.js'
 import { addJobsCommands } from './jobs.js'
 
 const program = new Command('cephkit')
@@ -20,6 +21,7 @@ addAuditCommand(program)
 addCatalogCommands(program)
 addDevCommands(program)
 addDoctorCommand(program)
+addIscsiCommands(program)
 addCompletionCommand(program)
 
 try {

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { type Config, ConfigError, readConfig } from '../config.js'
+import { type Config, ConfigError, chapPair, readConfig } from '../config.js'
 import { messageOf } from '../errors.js'
 import { type Examination, Trouble, Unknown } from './examination.js'
 
@@ -25,6 +25,7 @@ export async function checkSettings(examination: Examination, environment: NodeJ
   }
   const wrong = new Set(problems.map(variableOf))
   if (wrong.size === 0) await examination.check('settings', () => 'all valid')
+  if (chapPair.some(variable => wrong.has(variable))) for (const variable of chapPair) wrong.add(variable)
   const right = Object.fromEntries(Object.entries(environment).filter(([variable]) => !wrong.has(variable)))
   const hasBroker = !wrong.has('BROKER_URL') && !wrong.has('RMQ_URL')
   return { config: readConfig(hasBroker ? right : { ...right, BROKER_URL: noBroker }), hasBroker }

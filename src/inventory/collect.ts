@@ -3,6 +3,7 @@ import type { Cluster, ImageDetails, Pool, UnreadableImage } from '../../lib/ind
 import { ImageNotFoundError, PoolNotFoundError, TimeoutError } from '../../lib/index.js'
 import { baseSnapshot } from '../catalog.js'
 import type { Config } from '../config.js'
+import type { Exposing, TargetKeeper } from '../iscsi/keeper.js'
 import type { Logger } from '../log.js'
 import { orLeftOut } from './left-out.js'
 import { canMeasureUse, measureUse } from './used-bytes.js'
@@ -14,7 +15,9 @@ const volumeSchema = z.object({
   pool: z.string(),
   sizeBytes: bytes.optional(),
   usedBytes: bytes.optional().describe('in whole objects, as rbd du counts'),
-  isAttached: z.boolean().describe('whether an initiator has a session with it'),
+  iqn: z.string().optional().describe('while it is exposed over iSCSI'),
+  portal: z.object({ host: z.string().optional(), ip: z.string(), port: z.int() }).optional(),
+  isAttached: z.boolean().optional().describe('whether an initiator has a session with it'),
 })
 
 const catalogImageSchema = z.object({
@@ -52,6 +55,8 @@ interface Source {
   log: Logger
   /** Asked before each image, as each that cannot be measured may take its time until Ceph gives up. */
   signal: AbortSignal
+  /** Where volumes are exposed. */
+  targets?: TargetKeeper | undefined
 }
 
 /**
@@ -99,6 +104,7 @@ async function collectVolumes(source: Source): Promise<InventoryVolume[]> {
   const readable = images.flatMap(({ name, details }) => (details ? [{ name, ...details }] : []))
   const measurable = readable.filter(image => image.measurable)
   const measures = await measureUse(pool, measurable, { ...source, imagesInPool: images.length })
+  const exposingOf = await exposings(source)
   return images.map(({ name, details }) => {
     const measure = details && measures.get(details.id)
     return {
@@ -106,10 +112,16 @@ async function collectVolumes(source: Source): Promise<InventoryVolume[]> {
       pool: pool.name,
       ...(details && { sizeBytes: details.size }),
       ...(measure && { usedBytes: measure.usedBytes }),
-      // No volume is exposed over iSCSI yet, so no initiator can have a session.
-      isAttached: false,
+      ...exposingOf(name),
     }
   })
+}
+
+/** What is not exposed, no initiator can have a session with. */
+async function exposings({ targets, log }: Source): Promise<(name: string) => Partial<Exposing>> {
+  if (targets === undefined) return () => ({ isAttached: false })
+  const exposings = await orLeftOut(targets.describe(), log, 'iSCSI targets')
+  return name => (exposings === undefined ? {} : (exposings.get(name) ?? { isAttached: false }))
 }
 
 /** A pool that does not exist is an empty catalog; one that cannot be read is not. */

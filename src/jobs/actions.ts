@@ -5,14 +5,24 @@ import type { Config } from '../config.js'
 import { InvalidJobError } from '../errors.js'
 import { refreshData, refreshInventory } from '../inventory/refresh.js'
 import type { Telemetry } from '../inventory/telemetry.js'
+import { exposeData, exposedResult, exposeResult, exposeVolume, planExpose } from '../iscsi/expose.js'
+import type { TargetKeeper } from '../iscsi/keeper.js'
+import { planUnexpose, unexposeData, unexposedResult, unexposeResult, unexposeVolume } from '../iscsi/unexpose.js'
 import type { Logger } from '../log.js'
-import { cloneData, clonedResult, cloneVolume, planClone } from '../volumes/clone.js'
-import { createData, createVolume, planCreate } from '../volumes/create.js'
+import { cloneData, clonedResult, cloneExposedVolume, cloneVolume, planClone } from '../volumes/clone.js'
+import { createData, createExposedVolume, createVolume, planCreate } from '../volumes/create.js'
 import { deleteData, deletedResult, deleteResult, deleteVolume, planDelete } from '../volumes/delete.js'
 import { flattenData, flattenedResult, flattenResult, flattenVolume, planFlatten } from '../volumes/flatten.js'
 import { madeResult, volumeResult } from '../volumes/make.js'
 import { planQos, qosData, qosResult, qosSetResult, setQos } from '../volumes/qos.js'
-import { planResize, resizeData, resizedResult, resizeResult, resizeVolume } from '../volumes/resize.js'
+import {
+  planResize,
+  resizeData,
+  resizedResult,
+  resizeExposedVolume,
+  resizeResult,
+  resizeVolume,
+} from '../volumes/resize.js'
 import {
   createSnapshot,
   planSnapshot,
@@ -33,6 +43,8 @@ export interface Services {
   config: Config
   cluster: Cluster
   telemetry: Telemetry
+  /** Where volumes are exposed. */
+  targets?: TargetKeeper | undefined
   /** In a job, each line has the job's id. */
   log: Logger
   /**
@@ -70,6 +82,8 @@ interface ChangeRow<Data, P extends Plan, Done extends object, Given extends obj
   /** What the result is. */
   gives: z.ZodType<Given>
   saga: Saga<Services, P, Done>
+  /** Instead of it, where volumes are exposed. It begins with the same steps. */
+  whenExposing?: { saga: Saga<Services, P, Done>; isFor: (plan: P) => boolean }
   result: (plan: P, done: Done) => Given
 }
 
@@ -102,6 +116,7 @@ const actions = new Map<string, Action>([
     gives: volumeResult,
     plan: planCreate,
     saga: createVolume,
+    whenExposing: { saga: createExposedVolume, isFor: ({ exposes }) => exposes },
     result: madeResult,
   }),
   ...change({
@@ -119,6 +134,7 @@ const actions = new Map<string, Action>([
     gives: volumeResult,
     plan: planClone,
     saga: cloneVolume,
+    whenExposing: { saga: cloneExposedVolume, isFor: ({ clone }) => clone.exposes },
     result: clonedResult,
   }),
   ...change({
@@ -127,6 +143,7 @@ const actions = new Map<string, Action>([
     gives: resizeResult,
     plan: planResize,
     saga: resizeVolume,
+    whenExposing: { saga: resizeExposedVolume, isFor: ({ exposes }) => exposes },
     result: resizedResult,
   }),
   ...change({
@@ -160,6 +177,22 @@ const actions = new Map<string, Action>([
     plan: planSnapshot,
     saga: rollBack,
     result: snapshotOf,
+  }),
+  ...change({
+    name: 'storage.expose',
+    data: exposeData,
+    gives: exposeResult,
+    plan: planExpose,
+    saga: exposeVolume,
+    result: exposedResult,
+  }),
+  ...change({
+    name: 'storage.unexpose',
+    data: unexposeData,
+    gives: unexposeResult,
+    plan: planUnexpose,
+    saga: unexposeVolume,
+    result: unexposedResult,
   }),
   ...change({
     name: 'storage.qos.set',
@@ -203,11 +236,12 @@ export function actionOf(job: JobMessage): Action {
 function change<Data, P extends Plan, Done extends object, Given extends object>(
   row: ChangeRow<Data, P, Done, Given>,
 ): [string, Action][] {
-  const { data, gives, saga, result } = row
+  const { data, gives, saga, whenExposing, result } = row
   const run = async (services: Services, plan: object, options: RunOptions) => {
     // It is what this row's own `plan` gave, perhaps by way of the journal.
     const own = plan as P
-    return result(own, await saga.run(services, own, options))
+    const itsSaga = whenExposing?.isFor(own) ? whenExposing.saga : saga
+    return result(own, await itsSaga.run(services, own, options))
   }
   return named(row, { data, gives, plan: planOf(row), change: { begin: () => saga.begin(), run } })
 }

@@ -54,8 +54,8 @@ export const envelopeSchema = z.object({
 })
 
 const blocker = z.object({
-  kind: z.enum(['watcher', 'child', 'snapshot']),
-  name: z.string().meta({ description: "a watcher's address, a child's path, a snapshot's name" }),
+  kind: z.enum(['watcher', 'child', 'snapshot', 'initiator']),
+  name: z.string().meta({ description: "a watcher's address, a child's path, a snapshot's name, an initiator's name" }),
   client: z.int().optional(),
 })
 

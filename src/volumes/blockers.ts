@@ -8,6 +8,12 @@ export async function othersAt(image: Image): Promise<ImageWatcher[]> {
   return (await image.watchers()).filter(({ client }) => BigInt(client) !== own)
 }
 
+/** The same, without what serves its target to initiators: that goes with the target. @param isServed - It has one. */
+export async function strangersAt(image: Image, isServed: boolean): Promise<ImageWatcher[]> {
+  const others = await othersAt(image)
+  return isServed && others.length === 1 ? [] : others
+}
+
 export function openBy(path: string, watchers: readonly ImageWatcher[]): BlockedError {
   const by = watchers.map(({ address, client }) => `${address} (client.${client})`)
   const message = `${path} is open${by.length > 0 ? ` by ${by.join(', ')}` : ''}`

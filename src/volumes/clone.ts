@@ -2,6 +2,7 @@ import type { z } from 'zod'
 import { InvalidArgumentError, type Pool } from '../../lib/index.js'
 import type { Config } from '../config.js'
 import { JobError } from '../errors.js'
+import { exposeNew, hideNew, targetOf } from '../iscsi/exposing.js'
 import type { Services } from '../jobs/actions.js'
 import { cephName, dataSchema, nonEmptyText } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
@@ -70,6 +71,15 @@ export const cloneVolume = Saga.of<Services, ClonePlan>()
   .step('released', {
     make: releaseSnapshot,
   })
+
+/** The same, and then it is exposed. */
+export const cloneExposedVolume = cloneVolume
+  .step('target', {
+    find: async (_services, { clone }) => clone.name,
+    undo: (services, _name, { clone }) => hideNew(services, clone),
+    leaves: (_services, { clone }) => targetOf(clone),
+  })
+  .step('exposed', { make: (services, { clone }, at) => exposeNew(services, clone, at.ready.id) })
 
 export function clonedResult({ clone }: ClonePlan, made: Made) {
   return madeResult(clone, made)

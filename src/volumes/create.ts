@@ -3,6 +3,7 @@ import { type Image, MiB, NotFoundError, type Pool } from '../../lib/index.js'
 import { baseSnapshot, findSource } from '../catalog.js'
 import type { Config } from '../config.js'
 import { JobError } from '../errors.js'
+import { exposeNew, hideNew, targetOf } from '../iscsi/exposing.js'
 import type { Plan, Services } from '../jobs/actions.js'
 import { cephName, dataSchema, nonEmptyText, sizeAliases, sizeInMiB } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
@@ -16,7 +17,7 @@ export const createData = dataSchema(
     imageId: cephName().optional(),
     sizeMB: sizeInMiB(),
     tenantId: nonEmptyText().optional(),
-    /** Where the volume is to be reachable. Nothing is exposed yet, so this is checked and no more. */
+    /** Where the volume is to be reachable. What is exposed is on this host, so this is checked and no more. */
     portals: portals().optional(),
   },
   { name: ['refId', 'image'], sizeMB: sizeAliases },
@@ -56,6 +57,15 @@ export const createVolume = Saga.of<Services, CreatePlan>()
     // Grows it and stamps it.
     make: (services, plan, at) => makeReady(services, plan, at.image, (image, size) => grow(image, plan, size)),
   })
+
+/** The same, and then it is exposed. */
+export const createExposedVolume = createVolume
+  .step('target', {
+    find: async (_services, plan) => plan.name,
+    undo: (services, _name, plan) => hideNew(services, plan),
+    leaves: (_services, plan) => targetOf(plan),
+  })
+  .step('exposed', { make: (services, plan, at) => exposeNew(services, plan, at.ready.id) })
 
 export function planCreate(job: JobMessage, data: z.output<typeof createData>, config: Config): CreatePlan {
   const volume = planNew(job, data, config)

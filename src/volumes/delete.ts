@@ -11,11 +11,16 @@ import {
 } from '../../lib/index.js'
 import type { Config } from '../config.js'
 import { ImageNotOursError } from '../errors.js'
+import type { Session } from '../iscsi/driver.js'
+import { attachedBy } from '../iscsi/errors.js'
+import { exposeAgain, exposureOf, hide, sessionsOf, targetOf } from '../iscsi/exposing.js'
+import type { Exposure } from '../iscsi/exposure.js'
 import type { Services } from '../jobs/actions.js'
 import { cephName, dataSchema, sizeAliases, sizeInMiB } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
-import { clonedTo, keptBy, openBy, othersAt, throwBlocked } from './blockers.js'
+import { iqnOf } from '../names.js'
+import { clonedTo, keptBy, openBy, othersAt, strangersAt, throwBlocked } from './blockers.js'
 import { type Origin, originOf, releaseOrigin } from './chain.js'
 import { addDue } from './due.js'
 import { lookAt, lookAtId } from './find.js'
@@ -30,6 +35,8 @@ export const deleteData = dataSchema(
     pool: cephName().optional(),
     /** What becomes of clones of the volume. Default: they keep it from being deleted. */
     children: z.enum(['refuse', 'flatten'], 'must be refuse or flatten').optional(),
+    /** Although an initiator is logged in, who loses the disk. */
+    force: z.boolean('must be true or false').optional(),
     /** Only repeated in the result. */
     sizeMB: sizeInMiB().optional(),
   },
@@ -45,6 +52,7 @@ export const deleteResult = z.object({
 
 interface DeletePlan extends VolumePlan {
   flattensChildren: boolean
+  force: boolean
   /** How long it can still be had back from the trash, in milliseconds. */
   trashDelayMs: number
   sizeMB?: number
@@ -54,6 +62,7 @@ export function planDelete(job: JobMessage, data: z.output<typeof deleteData>, c
   return {
     ...planVolume(job, data.refId, config, data.pool),
     flattensChildren: data.children === 'flatten',
+    force: data.force ?? false,
     trashDelayMs: config.volumes.trashDelayMs,
     ...(data.sizeMB !== undefined && { sizeMB: data.sizeMB }),
   }
@@ -67,20 +76,26 @@ interface Found {
   isHalfRemoved: boolean
 }
 
+/** How initiators can reach it; null: they cannot. */
+type Reachable = Found & { exposure: Exposure | null }
+
 /**
- * Removes a volume of this agent's, or moves it to the trash for a while. Nothing of it can be undone, so all that could be
- * in its way is looked for first; and what was cut short is finished.
+ * Removes a volume of this agent's, or moves it to the trash for a while. Nothing of it can be undone, except that initiators
+ * cannot reach it any more; so all that could be in its way is looked for first; and what was cut short is finished.
  *
  * That there was something to remove is in the journal before it is removed, for later it cannot be seen any more.
  */
 export const deleteVolume = Saga.of<Services, DeletePlan>()
   .step('found', {
     make: findDeletable,
+    undo: exposeUnlessGone,
+    leaves: (_services, plan) => targetOf(plan),
   })
   .step('cleared', {
     make: async (services, plan, at) => {
+      const wasThere = await hide(services, plan, plan.force)
       if (at.found?.hasSnapshots) await clear(services, plan)
-      return true
+      return { targetDeleted: wasThere || (at.found?.exposure ?? null) !== null }
     },
   })
   .step('removed', {
@@ -94,19 +109,31 @@ export const deleteVolume = Saga.of<Services, DeletePlan>()
     },
   })
 
-export function deletedResult(plan: DeletePlan, { removed }: { removed: boolean }) {
+export function deletedResult(
+  plan: DeletePlan,
+  { removed, cleared: { targetDeleted } }: { removed: boolean; cleared: { targetDeleted: boolean } },
+) {
   return {
     refId: plan.refId,
-    // No volume is exposed yet, so there is no target to delete.
-    targetDeleted: false,
+    targetDeleted,
     deletedDisks: removed ? [{ pool: plan.poolName, image: plan.name }] : [],
     ...(plan.sizeMB !== undefined && { sizeMB: plan.sizeMB }),
   }
 }
 
 /** Null if there is none: one in the trash is deleted already. */
-function findDeletable(services: Services, plan: DeletePlan): Promise<Found | null> {
-  return findVolume(services, plan, image => checkFree(image, plan))
+async function findDeletable(services: Services, plan: DeletePlan): Promise<Reachable | null> {
+  const exposure = await exposureOf(services, plan)
+  const sessions = exposure && (await sessionsOf(services, plan))
+  const found = await findVolume(services, plan, image => checkFree(image, plan, sessions))
+  return found && { ...found, exposure }
+}
+
+/** What was hidden is shown again, where the volume is there still. */
+async function exposeUnlessGone(services: Services, before: Reachable | null, plan: DeletePlan): Promise<void> {
+  if (before === null || before.exposure === null) return
+  const found = await findVolume(services, plan)
+  if (found !== null && !found.isHalfRemoved) await exposeAgain(services, before.exposure)
 }
 
 async function findVolume(
@@ -155,16 +182,20 @@ async function isBeingRemoved(pool: Pool, id: string): Promise<boolean> {
 
 /**
  * Names all that keeps the volume from being deleted: clones, unless they are to be flattened and may be; snapshots of
- * others; whoever has it open.
+ * others; initiators that are logged in, unless they are to lose it; whoever has it open.
+ *
+ * @param sessions - Of its target; null: it has none.
  */
-async function checkFree(image: Image, plan: DeletePlan): Promise<void> {
+async function checkFree(image: Image, plan: DeletePlan, sessions: readonly Session[] | null): Promise<void> {
   const children = await lastingChildren(image, plan)
   const kept = await snapshotsOfOthers(image, plan)
-  const others = await othersAt(image)
+  const others = await strangersAt(image, sessions !== null)
+  const isInUse = sessions !== null && sessions.length > 0 && !plan.force
   const whose = plan.flattensChildren ? ' that are not to be changed' : ''
   throwBlocked([
     ...(children.length > 0 ? [clonedTo(image.path, children, whose)] : []),
     ...(kept.length > 0 ? [keptBy(image.path, kept, '')] : []),
+    ...(isInUse ? [attachedBy(iqnOf(plan.name), sessions)] : []),
     ...(others.length > 0 ? [openBy(image.path, others)] : []),
   ])
 }
@@ -262,7 +293,7 @@ async function onceClosed(pool: Pool, plan: DeletePlan, work: () => Promise<void
       return true
     } catch (error) {
       if (error instanceof ImageNotFoundError) return false
-      if (error instanceof ImageHasSnapshotsError) await lookAt(pool, plan.name, image => checkFree(image, plan))
+      if (error instanceof ImageHasSnapshotsError) await lookAt(pool, plan.name, image => checkFree(image, plan, null))
       if (!(error instanceof ImageBusyError)) throw error
       const others = (await lookAt(pool, plan.name, othersAt)) ?? []
       if (others.length > 0 || Date.now() > giveUpAt) throw openBy(plan.image, others)

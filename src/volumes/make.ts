@@ -9,6 +9,7 @@ import { z } from 'zod'
 import { type Image, ImageExistsError, type Pool } from '../../lib/index.js'
 import type { Config } from '../config.js'
 import { ImageNotOursError, InvalidJobError, JobError } from '../errors.js'
+import type { Shown } from '../iscsi/exposing.js'
 import type { Services } from '../jobs/actions.js'
 import type { JobMessage } from '../jobs/message.js'
 import { imageName, iqnOf } from '../names.js'
@@ -23,6 +24,8 @@ export interface NewVolume {
   name: string
   maker: Maker
   tenantId: string
+  /** Whether it is to be reachable over iSCSI. */
+  exposes: boolean
   /** Of the chain of clones that the volume may be the end of: from when it is flattened, and up to where it is made. */
   depth: { soft: number; hard: number }
 }
@@ -30,6 +33,7 @@ export interface NewVolume {
 export interface Made {
   image: { existed: boolean }
   ready: { id: string }
+  exposed?: Shown
 }
 
 const madePlan = z.object({ poolName: z.string(), name: z.string(), depth: z.object({}) })
@@ -62,15 +66,16 @@ export function planNew(
     name: imageName({ taskId: job.taskId, tenantId, name: data.name }),
     maker: { agent: job.agentId, task: job.taskId },
     tenantId,
+    exposes: config.iscsi.driver !== 'none',
     depth: { soft: config.volumes.cloneDepthSoft, hard: config.volumes.cloneDepthHard },
   }
 }
 
-export function madeResult({ name, tenantId }: NewVolume, { image, ready }: Made) {
+export function madeResult({ name, tenantId }: NewVolume, { image, ready, exposed }: Made) {
   return {
     disk: { refId: iqnOf(name), name, id: ready.id, tenantId },
     imageExisted: image.existed,
-    targetExisted: false,
+    targetExisted: exposed?.existed ?? false,
   }
 }
 

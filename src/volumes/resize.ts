@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { MiB } from '../../lib/index.js'
 import type { Config } from '../config.js'
 import { JobError } from '../errors.js'
+import { showSize } from '../iscsi/exposing.js'
 import type { Services } from '../jobs/actions.js'
 import { cephName, dataSchema, sizeAliases, sizeInMiB } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
@@ -21,6 +22,8 @@ export const resizeData = dataSchema(
 export const resizeResult = z.object({ refId: z.string(), sizeBytes: z.int(), previousBytes: z.int() })
 
 interface ResizePlan extends VolumePlan {
+  /** Whether volumes of this agent may be exposed. */
+  exposes: boolean
   sizeBytes: number
   allowShrink: boolean
 }
@@ -36,6 +39,11 @@ export const resizeVolume = Saga.of<Services, ResizePlan>()
     make: resize,
   })
 
+/** The same, and then initiators see it. */
+export const resizeExposedVolume = resizeVolume.step('shown', {
+  make: (services, plan) => showSize(services, plan, plan.sizeBytes),
+})
+
 export function resizedResult({ refId, sizeBytes }: ResizePlan, at: { before: number }) {
   return { refId, sizeBytes, previousBytes: at.before }
 }
@@ -43,6 +51,7 @@ export function resizedResult({ refId, sizeBytes }: ResizePlan, at: { before: nu
 export function planResize(job: JobMessage, data: z.output<typeof resizeData>, config: Config): ResizePlan {
   return {
     ...planVolume(job, data.refId, config),
+    exposes: config.iscsi.driver !== 'none',
     sizeBytes: data.sizeMB * MiB,
     allowShrink: data.allowShrink ?? false,
   }

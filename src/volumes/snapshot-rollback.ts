@@ -1,7 +1,10 @@
 import { JobError } from '../errors.js'
+import { attachedBy } from '../iscsi/errors.js'
+import { exposureOf, sessionsOf, whileClosed } from '../iscsi/exposing.js'
 import type { Services } from '../jobs/actions.js'
 import { Saga } from '../jobs/saga.js'
-import { openBy, othersAt } from './blockers.js'
+import { iqnOf } from '../names.js'
+import { openBy, strangersAt } from './blockers.js'
 import type { SnapshotPlan } from './snapshot-create.js'
 import { findSnapshot } from './snapshots.js'
 import { changeVolume, lookAtVolume } from './volume.js'
@@ -18,18 +21,23 @@ export const rollBack = Saga.of<Services, SnapshotPlan>()
   })
   .step('rolledBack', {
     make: (services, plan) =>
-      changeVolume(services, plan, async image => {
-        await image.snapshot(plan.snapshot).rollback({ signal: services.interrupt })
-        return true
-      }),
+      whileClosed(services, plan, () =>
+        changeVolume(services, plan, async image => {
+          await image.snapshot(plan.snapshot).rollback({ signal: services.interrupt })
+          return true
+        }),
+      ),
   })
 
 async function checkClosed(services: Services, plan: SnapshotPlan): Promise<true> {
+  const exposure = await exposureOf(services, plan)
+  const sessions = exposure === null ? [] : await sessionsOf(services, plan)
+  if (sessions.length > 0) throw attachedBy(iqnOf(plan.name), sessions)
   await lookAtVolume(services, plan, async image => {
     if ((await findSnapshot(image, plan.snapshot)) === undefined) {
       throw new JobError('SNAPSHOT_NOT_FOUND', `${plan.image} has no snapshot ${plan.snapshot}`)
     }
-    const others = await othersAt(image)
+    const others = await strangersAt(image, exposure !== null)
     if (others.length > 0) throw openBy(image.path, others)
   })
   return true

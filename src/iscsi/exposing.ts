@@ -1,0 +1,99 @@
+/** What jobs on volumes do about targets. Where volumes are not exposed, it is nothing. */
+import { JobError } from '../errors.js'
+import type { Services } from '../jobs/actions.js'
+import { iqnOf } from '../names.js'
+import type { NewVolume } from '../volumes/make.js'
+import type { Maker, VolumePlan } from '../volumes/volume.js'
+import type { Exposed, Exposure } from './exposure.js'
+import type { TargetKeeper } from './keeper.js'
+
+/** Of a volume that an agent has made; undefined: it has no exposure that this agent could know of. */
+function keeperOf(
+  { targets, config }: Services,
+  { poolName, maker }: Exposed & { maker: Maker },
+): TargetKeeper | undefined {
+  if (targets === undefined || poolName !== config.ceph.volumePool) return undefined
+  if (maker.agent === targets.agent) return targets
+  throw new JobError('OTHER_GATEWAY', `targets of agent ${maker.agent} are on its own host, and it is not this one`)
+}
+
+/** @throws {JobError} ISCSI_NOT_CONFIGURED, OTHER_GATEWAY */
+export function needKeeper(services: Services, volume: Exposed & { maker: Maker }): TargetKeeper {
+  const targets = keeperOf(services, volume)
+  if (targets !== undefined) return targets
+  throw new JobError('ISCSI_NOT_CONFIGURED', 'this agent exposes no volumes: ISCSI_DRIVER is none')
+}
+
+/** What a new volume's job does in the end. */
+export interface Shown {
+  /** It was exposed by the same task, so long ago that the journal has forgotten it. */
+  existed: boolean
+}
+
+/** Exposes a new volume as the settings say. */
+export async function exposeNew(services: Services, volume: NewVolume, id: string): Promise<Shown> {
+  const targets = needKeeper(services, volume)
+  const { poolName, name, maker } = volume
+  const before = await targets.find(volume)
+  if (before !== undefined && !isOfJob(before, services, maker)) {
+    await targets.settle(volume)
+    return { existed: true }
+  }
+  await targets.expose({ ...exposureAtFirst(services, maker), poolName, name, id })
+  return { existed: false }
+}
+
+/** As the settings say. */
+export function exposureAtFirst(
+  { config, begunAt }: Services,
+  { task }: Maker,
+): Omit<Exposure, 'poolName' | 'name' | 'id'> {
+  return { initiators: [], addresses: [], chap: 'settings', disk: config.iscsi.disk, task, begunAt }
+}
+
+/** Takes away what this job has exposed of its own new volume, or may have. */
+export async function hideNew(services: Services, volume: NewVolume): Promise<void> {
+  const targets = needKeeper(services, volume)
+  const before = await targets.find(volume)
+  if (before === undefined || isOfJob(before, services, volume.maker)) await targets.hide(volume, true)
+}
+
+export function targetOf({ name }: Exposed) {
+  return { kind: 'target', name: iqnOf(name) }
+}
+
+function isOfJob({ task, begunAt }: Exposure, services: Services, maker: Maker): boolean {
+  return task === maker.task && begunAt === services.begunAt
+}
+
+/** How the volume is exposed; null: it is not. */
+export async function exposureOf(services: Services, plan: VolumePlan): Promise<Exposure | null> {
+  return (await keeperOf(services, plan)?.find(plan)) ?? null
+}
+
+/** Those who are logged in. */
+export async function sessionsOf(services: Services, plan: VolumePlan) {
+  return (await keeperOf(services, plan)?.sessions(plan)) ?? []
+}
+
+/** Resolves with whether there was anything to hide. @throws {BlockedError} TARGET_BUSY */
+export async function hide(services: Services, plan: VolumePlan, force: boolean): Promise<boolean> {
+  return (await keeperOf(services, plan)?.hide(plan, force)) ?? false
+}
+
+/** Makes the exposure what it was. */
+export async function exposeAgain(services: Services, exposure: Exposure): Promise<void> {
+  await services.targets?.expose(exposure)
+}
+
+/** Does something to the volume that needs it closed. @throws {BlockedError} TARGET_BUSY */
+export async function whileClosed<T>(services: Services, plan: VolumePlan, work: () => Promise<T>): Promise<T> {
+  const keeper = keeperOf(services, plan)
+  return keeper === undefined ? work() : keeper.whileClosed(plan, work)
+}
+
+/** Shows the size that the volume has by now, in bytes. */
+export async function showSize(services: Services, plan: VolumePlan, sizeBytes: number): Promise<true> {
+  await keeperOf(services, plan)?.refreshSize(plan, sizeBytes)
+  return true
+}
