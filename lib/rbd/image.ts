@@ -694,9 +694,10 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * Closes the image after its calls in flight, and writes what is in its cache. Safe to call again.
+   * Closes the image after its calls in flight, and writes what is in its cache. Safe to call again. One that is open at a
+   * snapshot, and a clone, is closed 20 ms after it was opened at the earliest: librbd 16.2 is not done with it before.
    *
-   * @implements rbd_aio_close
+   * @implements rbd_aio_close rbd_close
    */
   async close(): Promise<void> {
     await call(this.resource, {}, () => native.close(this.handle))

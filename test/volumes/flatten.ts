@@ -44,7 +44,7 @@ t.test('storage.flatten', async t => {
 
 /** A volume that takes a while to flatten: a clone of many objects. */
 async function largeClone(site: TestSite, runner: JobRunner, pool: Pool): Promise<string> {
-  const source = await diskOf(runner, site.job('storage.create', { name: 'large', sizeMB: 1024 }))
+  const source = await diskOf(runner, site.job('storage.create', { name: 'large', sizeMB: 4096 }))
   await using image = await pool.openImage(source)
   const { objects, objectSize } = await image.stat()
   await Promise.all(Array.from({ length: objects }, (_, i) => image.write(i * objectSize, Buffer.alloc(512, 1))))
