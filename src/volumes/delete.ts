@@ -7,6 +7,7 @@ import {
   ImageNotFoundError,
   type LinkedImage,
   type Pool,
+  SnapshotBusyError,
   SnapshotNotFoundError,
 } from '../../lib/index.js'
 import type { Config } from '../config.js'
@@ -250,13 +251,24 @@ async function clear(services: Services, plan: DeletePlan): Promise<void> {
         await onChild(image, child, plan, false, clone => orWhy(signal, clone.flatten({ signal })))
       }
     }
-    await removeOwn(image, plan.maker.agent, () => true)
+    await removeOwnAll(image, plan)
     // What is in RBD's trash and has no clones any more is there because its last one died in the middle of leaving it.
     if ((await image.children()).length > 0) return
     for (const { id, namespace } of await image.listSnapshots()) {
       if (namespace === 'trash') await removeTrashed(image, id)
     }
   })
+}
+
+/** Whoever has removed the last clone of one may be in the middle of ending its protection. */
+async function removeOwnAll(image: Image, { maker }: DeletePlan): Promise<void> {
+  for (const giveUpAt = Date.now() + ownUseMs; ; await delay(ownUsePollMs)) {
+    try {
+      return await removeOwn(image, maker.agent, () => true)
+    } catch (error) {
+      if (!(error instanceof SnapshotBusyError) || Date.now() > giveUpAt) throw error
+    }
+  }
 }
 
 /** Whoever has removed its last clone can be about to do the same. */
