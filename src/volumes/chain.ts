@@ -6,6 +6,7 @@ import {
   type LinkedImage,
   PoolNotFoundError,
   SnapshotBusyError,
+  SnapshotNotFoundError,
 } from '../../lib/index.js'
 import { lookAtId } from './find.js'
 import { readMark } from './mark.js'
@@ -40,7 +41,8 @@ export async function releaseOrigin(cluster: Cluster, agent: string, origin: Ori
     await using image = await pool.openImageById(origin.image)
     await removeOwn(image, agent, ({ id }) => id === origin.snapshot)
   } catch (error) {
-    if (error instanceof SnapshotBusyError) return
+    // Whoever removes the volume it is of can be at it, too.
+    if (error instanceof SnapshotBusyError || error instanceof SnapshotNotFoundError) return
     // It went with its image.
     if (!(error instanceof ImageNotFoundError || error instanceof PoolNotFoundError)) throw error
   }

@@ -266,7 +266,8 @@ async function removeOwnAll(image: Image, { maker }: DeletePlan): Promise<void> 
     try {
       return await removeOwn(image, maker.agent, () => true)
     } catch (error) {
-      if (!(error instanceof SnapshotBusyError) || Date.now() > giveUpAt) throw error
+      const isPassing = error instanceof SnapshotBusyError || error instanceof SnapshotNotFoundError
+      if (!isPassing || Date.now() > giveUpAt) throw error
     }
   }
 }
