@@ -286,6 +286,8 @@ const meanings: Record<string, Meaning> = {
   'exclusiveLock ENOENT': [NotFoundError, 'nobody holds the exclusive lock'],
   'exclusiveLock EBUSY': [ImageBusyError, 'somebody else holds the exclusive lock', 'retryable'],
   'exclusiveLock EINVAL': noExclusiveLock,
+  'rbd_lock_acquire EROFS': [ImageBusyError, 'another client keeps the exclusive lock', 'retryable'],
+  'rbd_lock_release EINVAL': [InvalidArgumentError, 'the exclusive lock is not held'],
 
   'dlopen ENOENT': [MissingLibraryError, 'libcephfs cannot be loaded: install it (Debian: apt-get install libcephfs2)'],
   'fileSystem ENOENT': [NotFoundError, 'no such file system, or no such root in it'],
@@ -316,8 +318,6 @@ const meanings: Record<string, Meaning> = {
   'fileSnapshot EACCES': notPermittedSnapshot,
   'fileSnapshot EROFS': readOnlyFiles,
   'fileSnapshot ETIMEDOUT': noMds,
-  'rbd_lock_acquire EROFS': [ImageBusyError, 'another client keeps the exclusive lock', 'retryable'],
-  'rbd_lock_release EINVAL': [InvalidArgumentError, 'the exclusive lock is not held'],
 }
 
 /** Names of errnos, as Node has them; neither of its two lists has all that Ceph uses. */

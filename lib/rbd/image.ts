@@ -549,13 +549,13 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * All snapshots, oldest first: as they are, or, of an image that is open for reading only, as they were when it was opened.
+   * All snapshots, oldest first: as they are, or, of an image that is open at a snapshot, as they were when it was opened.
    *
    * @implements rbd_snap_list rbd_snap_list_end rbd_snap_get_timestamp rbd_snap_get_namespace_type
    *   rbd_snap_get_trash_namespace rbd_snap_is_protected rbd_open_by_id_read_only rbd_open_read_only rbd_close
    */
   async listSnapshots(options: CallOptions = {}): Promise<SnapshotInfo[]> {
-    if (!this.readOnly) {
+    if (this.openedAt === null) {
       // librbd aborts the process where a snapshot goes while it lists them, and opens the image once more otherwise.
       const { id, format } = await this.stat(options)
       if (format === 2) return listSnapshots(this.pool.handle, id, this.resource, options)

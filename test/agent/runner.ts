@@ -1,21 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import type { Pool } from '../../lib/index.js'
-import type { JobResult } from '../../src/jobs/message.js'
-import type { JobRunner, Taken } from '../../src/jobs/runner.js'
-import { type Job, TestSite } from '../support/broker.js'
-import { newRunner } from '../support/runner.js'
-
-function take(runner: JobRunner, job: Job): Taken {
-  return runner.take(Buffer.from(JSON.stringify(job)))
-}
-
-async function resultOf({ answer, release }: Taken): Promise<JobResult> {
-  const { result, settle } = await answer
-  await settle?.()
-  release()
-  return result
-}
+import { TestSite } from '../support/broker.js'
+import { newRunner, resultOf, take } from '../support/runner.js'
 
 t.test('a job', async t => {
   const site = await TestSite.open(t)

@@ -53,6 +53,15 @@ t.test('snapshots are listed with what rbd knows of them', async t => {
   t.ok((ours[0]?.id ?? 0) < (ours[1]?.id ?? 0), 'oldest first')
 })
 
+t.test('snapshots are listed as they are, also by who has the image open for reading only', async t => {
+  const [pool, image] = await disk(t)
+  await image.createSnapshot('before')
+  await using reading = await pool.openImage('disk', { readOnly: true })
+  await image.createSnapshot('since')
+  await image.snapshot('before').remove()
+  t.match(await reading.listSnapshots(), [{ name: 'since' }])
+})
+
 t.test('snapshots of an image of the old format, which has no id, are listed', async t => {
   const cluster = await testCluster(t)
   const name = `snapshot-${process.pid}`

@@ -5,11 +5,12 @@ import { readConfig } from '../../src/agent/index.js'
 import { Health } from '../../src/http/health.js'
 import { collectInventory } from '../../src/inventory/collect.js'
 import { Telemetry } from '../../src/inventory/telemetry.js'
-import { JobRunner } from '../../src/jobs/runner.js'
+import type { JobResult } from '../../src/jobs/message.js'
+import { JobRunner, type Taken } from '../../src/jobs/runner.js'
 import { Instance } from '../../src/journal/instance.js'
 import { Journal } from '../../src/journal/journal.js'
 import { AgentMetrics } from '../../src/metrics/agent.js'
-import type { TestSite } from './broker.js'
+import type { Job, TestSite } from './broker.js'
 import { testCluster } from './cluster.js'
 
 /** It has a connection of its own, as an agent has. `die` ends it as if its process had died. */
@@ -44,4 +45,15 @@ export async function newRunner(t: Test, { environment }: TestSite) {
     runner: new JobRunner({ config, cluster, telemetry, journal, metrics, log }),
     die,
   }
+}
+
+export function take(runner: JobRunner, job: Job): Taken {
+  return runner.take(Buffer.from(JSON.stringify(job)))
+}
+
+export async function resultOf({ answer, release }: Taken): Promise<JobResult> {
+  const { result, settle } = await answer
+  await settle?.()
+  release()
+  return result
 }

@@ -1,11 +1,10 @@
 import t from 'tap'
 import type { Pool } from '../../lib/index.js'
-import type { JobResult } from '../../src/jobs/message.js'
-import type { JobRunner, Taken } from '../../src/jobs/runner.js'
+import type { JobRunner } from '../../src/jobs/runner.js'
 import { type Job, TestSite, until } from '../support/broker.js'
 import { run } from '../support/cluster.js'
 import { golden } from '../support/golden.js'
-import { newRunner } from '../support/runner.js'
+import { newRunner, resultOf, take } from '../support/runner.js'
 
 t.test('storage.flatten', async t => {
   const site = await TestSite.open(t)
@@ -50,17 +49,6 @@ async function largeClone(site: TestSite, runner: JobRunner, pool: Pool): Promis
   await Promise.all(Array.from({ length: objects }, (_, i) => image.write(i * objectSize, Buffer.alloc(512, 1))))
   await image.close()
   return diskOf(runner, site.job('storage.clone', { refId: source, name: 'copy' }))
-}
-
-function take(runner: JobRunner, job: Job): Taken {
-  return runner.take(Buffer.from(JSON.stringify(job)))
-}
-
-async function resultOf({ answer, release }: Taken): Promise<JobResult> {
-  const { result, settle } = await answer
-  await settle?.()
-  release()
-  return result
 }
 
 async function diskOf(runner: JobRunner, job: Job): Promise<string> {
