@@ -47,7 +47,7 @@ void Image::StartDestroy(Closing* closing) {
         static_cast<Closing*>(argument)->Ended(std::move(failure));
     };
     known_size_.Unwatch();
-    if (std::chrono::steady_clock::now() < opened_at_ + callback_limit) return Handle::StartDestroy(closing);
+    if (use_ != Use::kOfNone && JustOpened()) return Handle::StartDestroy(closing);
     rbd_completion_t completion = nullptr;
     rbd_aio_create_completion(closing, on_complete, &completion);
     const int result = rbd_aio_close(image_, completion);
@@ -57,14 +57,21 @@ void Image::StartDestroy(Closing* closing) {
 }
 
 void Image::Destroy() {
-    if (UsesSnapshot()) std::this_thread::sleep_until(opened_at_ + callback_limit);
+    CallBegins();
+    if (use_ != Use::kOfNone) std::this_thread::sleep_until(opened_at_ + callback_limit);
     Check("rbd_close", rbd_close(image_));
 }
 
-bool Image::UsesSnapshot() const {
+// An image never becomes a clone, so whether it is one is asked before the first call: after a call that
+// changed the image, librbd would read the header anew to answer.
+void Image::CallBegins() {
+    if (use_ != Use::kUnknown || !JustOpened()) return;
     uint64_t overlap = 0;
-    // Where it cannot be known, it may.
-    return at_snapshot_ || rbd_get_overlap(image_, &overlap) != 0 || overlap > 0;
+    if (rbd_get_overlap(image_, &overlap) == 0) use_ = overlap > 0 ? Use::kOfSnapshot : Use::kOfNone;
+}
+
+bool Image::JustOpened() const {
+    return std::chrono::steady_clock::now() < opened_at_ + callback_limit;
 }
 
 namespace {

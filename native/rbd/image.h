@@ -7,6 +7,7 @@
 // Threads: librbd takes calls from any. What blocks runs on workers; I/O starts on the JS thread and ends on
 //          one of librbd's, never two callbacks of one image at once.
 #pragma once
+#include <atomic>
 #include <chrono>
 
 #include "rados/ioctx.h"
@@ -19,20 +20,28 @@ public:
     static constexpr const char* kKind = "an image";
 
     Image(std::shared_ptr<IoCtx> ioctx, rbd_image_t image, bool at_snapshot)
-        : Handle(ioctx), ioctx_(*ioctx), image_(image), known_size_(image), at_snapshot_(at_snapshot) {}
+        : Handle(ioctx),
+          ioctx_(*ioctx),
+          image_(image),
+          known_size_(image),
+          use_(at_snapshot ? Use::kOfSnapshot : Use::kUnknown) {}
     operator rbd_image_t() const { return image_; }
     rados_ioctx_t ioctx() const { return ioctx_; }
     KnownSize& known_size() { return known_size_; }
+    void CallBegins() override;
 
 private:
+    // What is open: a snapshot, this one or the parent of a clone, or none.
+    enum class Use { kUnknown, kOfSnapshot, kOfNone };
+
     void StartDestroy(Closing* closing) override;
     void Destroy() override;
-    bool UsesSnapshot() const;
+    bool JustOpened() const;
 
     rados_ioctx_t ioctx_;
     rbd_image_t image_;
     KnownSize known_size_;
-    const bool at_snapshot_;
+    std::atomic<Use> use_;
     const std::chrono::steady_clock::time_point opened_at_ = std::chrono::steady_clock::now();
 };
 
