@@ -151,6 +151,7 @@ export interface Native {
   clusterFsid(cluster: ClusterHandle, token?: Token): Promise<string>
   clusterInstanceId(cluster: ClusterHandle, token?: Token): Promise<bigint>
   clusterAddresses(cluster: ClusterHandle, token?: Token): Promise<string>
+  clusterMinCompatibleClient(cluster: ClusterHandle, token?: Token): Promise<number>
   clusterListPools(cluster: ClusterHandle, token?: Token): Promise<string[]>
   clusterLookUpPool(cluster: ClusterHandle, name: string, token?: Token): Promise<number>
   clusterReverseLookUpPool(cluster: ClusterHandle, id: number, token?: Token): Promise<string>
@@ -488,6 +489,7 @@ export interface Native {
   snapshotUnprotect(image: ImageHandle, name: string, token?: Token): Promise<void>
   snapshotRollback(image: ImageHandle, name: string, onProgress: OnProgress | null, token?: Token): Promise<void>
   snapshotExists(image: ImageHandle, name: string, token?: Token): Promise<boolean>
+  snapshotAsParent(image: ImageHandle, name: string, token?: Token): Promise<{ features: number; protected: boolean }>
   snapshotGetLimit(image: ImageHandle, token?: Token): Promise<number | null>
   snapshotSetLimit(image: ImageHandle, limit: number, token?: Token): Promise<void>
   snapshotClearLimit(image: ImageHandle, token?: Token): Promise<void>

@@ -161,6 +161,15 @@ export class Cluster implements AsyncDisposable {
     return call(this.#resource, options, token => native.clusterInstanceId(this.handle, token))
   }
 
+  /**
+   * The oldest of Ceph's releases whose clients the cluster works with, as a number: 12 is Luminous, 13 is Mimic.
+   *
+   * @implements rados_get_min_compatible_client
+   */
+  async minCompatibleClient(options: CallOptions = {}): Promise<number> {
+    return call(this.#resource, options, token => native.clusterMinCompatibleClient(this.handle, token))
+  }
+
   /** The address under which the cluster knows this connection; what a blocklist names. @implements rados_getaddrs */
   async addresses(options: CallOptions = {}): Promise<string> {
     return call(this.#resource, options, token => native.clusterAddresses(this.handle, token))

@@ -14,6 +14,7 @@ import {
 } from '../check.js'
 import { ImageNotFoundError, type Resource, toCephError } from '../errors.js'
 import { type IoctxHandle, native } from '../native.js'
+import { checkClone } from '../rbd/clone-parent.js'
 import { Config } from '../rbd/config.js'
 import { Image } from '../rbd/image.js'
 import { type ImageDetails, listImageDetails } from '../rbd/listing.js'
@@ -384,16 +385,16 @@ export class Pool implements AsyncDisposable {
     if (!(await this.cluster.isSameAs(from.cluster, callOptions))) {
       throw wrongValue('parent', "a snapshot in the clone's own cluster", `${from.path}/${image}@${snapshot}`)
     }
+    const resource = this.#image(name)
+    await checkClone(from, parent, clone, resource, callOptions)
     const make = () =>
-      call(this.#image(name), callOptions, token =>
+      call(resource, callOptions, token =>
         native.poolCloneImage(from.handle, image, snapshot, this.handle, name, clone, token),
       )
     try {
       await make()
     } catch (error) {
       if (!(error instanceof ImageNotFoundError)) throw error
-      // Says so if it is the parent that is missing.
-      await (await from.openImage(image, { ...callOptions, snapshot })).close()
       // librbd fails so as well where another snapshot of the parent goes while it reads about them.
       await make()
     }

@@ -694,10 +694,9 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * Closes the image after its calls in flight, and writes what is in its cache. Safe to call again. One that is open at a
-   * snapshot, and a clone, is closed 20 ms after it was opened at the earliest: librbd 16.2 is not done with it before.
+   * Closes the image after its calls in flight, and writes what is in its cache. Safe to call again.
    *
-   * @implements rbd_aio_close rbd_close
+   * @implements rbd_aio_close rbd_close rados_aio_watch_flush
    */
   async close(): Promise<void> {
     await call(this.resource, {}, () => native.close(this.handle))

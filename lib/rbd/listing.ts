@@ -128,7 +128,7 @@ export async function listSnapshots(
   }
 }
 
-async function readSnapshots(
+export async function readSnapshots(
   ioctx: IoctxHandle,
   header: string,
   ids: number[],

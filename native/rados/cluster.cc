@@ -68,6 +68,14 @@ std::string Addresses(Cluster& cluster) {
     return addresses;
 }
 
+// What is in use, or what the operator asks for if that is newer.
+int MinCompatibleClient(Cluster& cluster) {
+    int8_t in_use = 0;
+    int8_t required = 0;
+    Check("rados_get_min_compatible_client", rados_get_min_compatible_client(cluster, &in_use, &required));
+    return std::max(in_use, required);
+}
+
 Array ListPools(Cluster& cluster) {
     std::vector<char> names(4096);
     for (;;) {
@@ -162,6 +170,7 @@ void InitCluster(Exports& exports) {
     exports.Blocking<Fsid>("clusterFsid");
     exports.Blocking<InstanceId>("clusterInstanceId");
     exports.Blocking<Addresses>("clusterAddresses");
+    exports.Blocking<MinCompatibleClient>("clusterMinCompatibleClient");
     exports.Blocking<ListPools>("clusterListPools");
     exports.Blocking<LookUpPool>("clusterLookUpPool");
     exports.Blocking<ReverseLookUpPool>("clusterReverseLookUpPool");

@@ -1,7 +1,5 @@
 #include "rbd/image.h"
 
-#include <thread>
-
 #include "rbd/config.h"
 #include "rbd/options.h"
 
@@ -12,66 +10,54 @@ namespace {
 class Opening {
 public:
     // For librbd to fill in.
-    rbd_image_t* In(IoCtx& ioctx, bool at_snapshot) {
+    rbd_image_t* In(IoCtx& ioctx) {
         ioctx_ = std::static_pointer_cast<IoCtx>(ioctx.shared_from_this());
-        at_snapshot_ = at_snapshot;
         return &image_;
     }
     Value ToValue(const AioResult& result) {
         result.Check();
-        return std::shared_ptr<Handle>(std::make_shared<Image>(ioctx_, image_, at_snapshot_));
+        return std::shared_ptr<Handle>(std::make_shared<Image>(ioctx_, image_));
     }
 
 private:
     std::shared_ptr<IoCtx> ioctx_;
-    bool at_snapshot_ = false;
     rbd_image_t image_ = nullptr;
 };
-
-// librbd 16.2 says that an image is open at a snapshot, the parent of a clone for one, in the middle of a
-// callback that goes on to use it. That takes microseconds, unless its thread has to wait for a processor;
-// who closes the image meanwhile, in another thread, frees it.
-constexpr std::chrono::milliseconds callback_limit(20);
 
 }  // namespace
 
 template <>
 struct Parameter<Opening*> : OutParameter<Opening> {};
 
+// librbd says that an image is open at a snapshot, the parent of a clone for one, in the middle of a callback
+// of librados that goes on to use it. Whoever closes the image meanwhile, in another thread, frees it, and
+// the process aborts. librados runs its callbacks one after the other, so in one of our own that has ended.
 void Image::StartDestroy(Closing* closing) {
-    const auto on_complete = [](rbd_completion_t completion, void* argument) {
+    const auto on_flushed = [](rados_completion_t completion, void* image) {
+        rados_aio_release(completion);
+        static_cast<Image*>(image)->CloseInCallback();
+    };
+    known_size_.Unwatch();
+    closing_ = closing;
+    rados_completion_t completion = nullptr;
+    rados_aio_create_completion2(this, on_flushed, &completion);
+    rados_aio_watch_flush(rados_ioctx_get_cluster(ioctx_), completion);
+}
+
+void Image::CloseInCallback() {
+    const auto on_closed = [](rbd_completion_t completion, void* closing) {
         const auto result = rbd_aio_get_return_value(completion);
         rbd_aio_release(completion);
         std::optional<Failure> failure;
         if (result < 0) failure = Failure{"rbd_aio_close", static_cast<int>(-result), ""};
-        static_cast<Closing*>(argument)->Ended(std::move(failure));
+        static_cast<Closing*>(closing)->Ended(std::move(failure));
     };
-    known_size_.Unwatch();
-    if (use_ != Use::kOfNone && JustOpened()) return Handle::StartDestroy(closing);
     rbd_completion_t completion = nullptr;
-    rbd_aio_create_completion(closing, on_complete, &completion);
+    rbd_aio_create_completion(closing_, on_closed, &completion);
     const int result = rbd_aio_close(image_, completion);
     if (result == 0) return;
     rbd_aio_release(completion);
-    closing->Ended(Failure{"rbd_aio_close", -result, ""});
-}
-
-void Image::Destroy() {
-    CallBegins();
-    if (use_ != Use::kOfNone) std::this_thread::sleep_until(opened_at_ + callback_limit);
-    Check("rbd_close", rbd_close(image_));
-}
-
-// An image never becomes a clone, so whether it is one is asked before the first call: after a call that
-// changed the image, librbd would read the header anew to answer.
-void Image::CallBegins() {
-    if (use_ != Use::kUnknown || !JustOpened()) return;
-    uint64_t overlap = 0;
-    if (rbd_get_overlap(image_, &overlap) == 0) use_ = overlap > 0 ? Use::kOfSnapshot : Use::kOfNone;
-}
-
-bool Image::JustOpened() const {
-    return std::chrono::steady_clock::now() < opened_at_ + callback_limit;
+    closing_->Ended(Failure{"rbd_aio_close", -result, ""});
 }
 
 namespace {
@@ -79,13 +65,13 @@ namespace {
 int Open(RbdCompletion completion, IoCtx& ioctx, Opening* opening, const char* name,
          const NullableString& snapshot, bool read_only) {
     const auto open = read_only ? rbd_aio_open_read_only : rbd_aio_open;
-    return open(ioctx, name, opening->In(ioctx, snapshot != nullptr), snapshot, completion);
+    return open(ioctx, name, opening->In(ioctx), snapshot, completion);
 }
 
 int OpenById(RbdCompletion completion, IoCtx& ioctx, Opening* opening, const char* id,
              const NullableString& snapshot, bool read_only) {
     const auto open = read_only ? rbd_aio_open_by_id_read_only : rbd_aio_open_by_id;
-    return open(ioctx, id, opening->In(ioctx, snapshot != nullptr), snapshot, completion);
+    return open(ioctx, id, opening->In(ioctx), snapshot, completion);
 }
 
 template <typename T, typename Call>

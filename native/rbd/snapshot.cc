@@ -126,6 +126,15 @@ bool Exists(Image& image, const char* name) {
     return exists;
 }
 
+// What decides whether it can be cloned.
+Object AsParent(Image& image, const char* name) {
+    uint64_t features = 0;
+    int is_protected = 0;
+    Check("rbd_get_features", rbd_get_features(image, &features));
+    Check("rbd_snap_is_protected", rbd_snap_is_protected(image, name, &is_protected));
+    return {{"features", features}, {"protected", is_protected != 0}};
+}
+
 // null when there is none.
 Value GetLimit(Image& image) {
     uint64_t limit = 0;
@@ -153,6 +162,7 @@ void InitSnapshot(Exports& exports) {
     exports.Blocking<Unprotect>("snapshotUnprotect");
     exports.Blocking<Rollback>("snapshotRollback");
     exports.Blocking<Exists>("snapshotExists");
+    exports.Blocking<AsParent>("snapshotAsParent");
     exports.Blocking<GetLimit>("snapshotGetLimit");
     exports.Blocking<SetLimit>("snapshotSetLimit");
     exports.Blocking<ClearLimit>("snapshotClearLimit");

@@ -42,11 +42,6 @@ void CheckOpen(Napi::Env env, const T& stored) {
     }
 }
 
-template <typename T>
-void TellHandle(const T& stored) {
-    if constexpr (std::is_convertible_v<T, std::shared_ptr<Handle>>) stored->CallBegins();
-}
-
 // Arguments and abort token of a call, kept until it has settled. What it answers is for the kind of call to
 // say.
 template <typename... Parameters>
@@ -133,7 +128,6 @@ public:
 
     void Run() override {
         this->Attempt([this] {
-            std::apply([](auto&... each) { (TellHandle(each), ...); }, this->stored_);
             if constexpr (std::is_void_v<Result>) {
                 this->Apply(function);
             } else {

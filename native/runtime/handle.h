@@ -41,9 +41,6 @@ public:
 
     bool open() const { return state_ == State::kOpen; }
 
-    // [worker] Before each blocking call on the handle.
-    virtual void CallBegins() {}
-
     // Brackets every operation on the handle.
     void OperationStarted() { operations_++; }
     void OperationEnded();

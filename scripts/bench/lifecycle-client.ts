@@ -8,7 +8,8 @@ const cluster = await Cluster.connect()
 const pool = await cluster.openPool(poolName, { namespace })
 
 const prefix = 'cephkit'
-const golden = { imageName: `${prefix}-golden`, name: 'base' }
+const goldenName = `${prefix}-golden`
+let golden: Promise<Image> | undefined
 /** Left open by `snapshot`, closed by `dropSnapshot`. */
 const opened = new Map<string, Image>()
 
@@ -31,15 +32,18 @@ const operations: Record<Operation, (name: string) => Promise<void>> = {
     await image?.snapshot('base').remove()
     await image?.close()
   },
-  clone: name => pool.cloneImage(golden, `${name}-clone`),
+  async clone(name) {
+    golden ??= pool.openImage(goldenName)
+    await pool.cloneImage((await golden).snapshot('base'), `${name}-clone`)
+  },
   dropClone: name => pool.removeImage(`${name}-clone`),
   remove: name => pool.removeImage(name),
 }
 
 async function prepare(): Promise<void> {
-  await pool.createImage(golden.imageName, { size: 1 * GiB })
-  await using image = await pool.openImage(golden.imageName)
-  await image.createSnapshot(golden.name, { protect: true })
+  await pool.createImage(goldenName, { size: 1 * GiB })
+  await using image = await pool.openImage(goldenName)
+  await image.createSnapshot('base', { protect: true })
 }
 
 /** Does an operation on `count` images, so many at a time. */

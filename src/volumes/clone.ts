@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { type Cluster, InvalidArgumentError, type Pool } from '../../lib/index.js'
+import { InvalidArgumentError, type Pool } from '../../lib/index.js'
 import type { Config } from '../config.js'
 import { JobError } from '../errors.js'
 import { exposeNew, hideNew, targetOf } from '../iscsi/exposing.js'
@@ -107,25 +107,16 @@ async function makeSnapshot(services: Services, plan: ClonePlan): Promise<string
   })
 }
 
-/**
- * Clusters that make clones of format 1, as long as old clients may use them: these need a snapshot that is protected. To try
- * without is not for nothing only: librbd 16.2 closes the parent then before it is done with it, which can end the process.
- */
-const protecting = new WeakSet<Cluster>()
-
+/** Clusters that clients older than Mimic may use make clones of format 1, which need a snapshot that is protected. */
 async function makeClone(pool: Pool, services: Services, plan: ClonePlan, snapshot: string): Promise<void> {
-  const { cluster } = services
   const make = () => pool.cloneImage({ imageName: plan.name, name: snapshot }, plan.clone.name)
-  if (!protecting.has(cluster)) {
-    try {
-      return await make()
-    } catch (error) {
-      if (!(error instanceof InvalidArgumentError)) throw error
-    }
+  try {
+    await make()
+  } catch (error) {
+    if (!(error instanceof InvalidArgumentError)) throw error
+    await protect(services, plan, snapshot)
+    await make()
   }
-  await protect(services, plan, snapshot)
-  await make()
-  protecting.add(cluster)
 }
 
 async function protect(services: Services, plan: ClonePlan, name: string): Promise<void> {

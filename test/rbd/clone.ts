@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { type Image, KiB, MiB, type Pool } from '../../lib/index.js'
-import { rbdJson, run, testPool } from '../support/cluster.js'
+import { rbdJson, run, testCluster, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 import { python } from '../support/python.js'
 
@@ -85,6 +85,9 @@ t.test('a clone that cannot be made', async t => {
   const [pool, image] = await golden(t)
   const base = image.snapshot('base')
   const nowhere = await pool.cluster.openPool('rbd', { namespace: 'no-such-namespace' })
+  await pool.createImage('flat', { size: MiB, features: [] })
+  await using flat = await pool.openImage('flat')
+  await flat.createSnapshot('base')
   const missing = { name: 'ImageNotFoundError', code: 'ENOENT', syscall: 'rbd_clone3' }
   const invalid = { name: 'InvalidArgumentError', code: 'EINVAL', syscall: 'rbd_clone3' }
   await fails(t, {
@@ -107,16 +110,34 @@ t.test('a clone that cannot be made', async t => {
       () => pool.cloneImage(base, 'clone', { features: [] }),
       { name: 'NotSupportedError', code: 'ENOSYS', message: /layering/ },
     ],
+    'of an image without layering': [
+      () => pool.cloneImage({ imageName: 'flat', name: 'base' }, 'clone', { cloneFormat: 2 }),
+      { name: 'NotSupportedError', code: 'ENOSYS', message: /layering/ },
+    ],
     'the name is taken': [
       () => pool.cloneImage(base, 'golden'),
       { name: 'ImageExistsError', code: 'EEXIST', resource: `${pool.path}/golden` },
     ],
   })
-  t.same(await rbdJson('ls', pool.path), ['golden'])
+  t.same(await rbdJson('ls', pool.path), ['flat', 'golden'])
   await t.resolves(
     pool.cloneImage(image.snapshot('unprotected'), 'clone', { cloneFormat: 2 }),
     'format 2 needs no protection',
   )
+})
+
+t.test('a clone is of the format that Ceph is set to', async t => {
+  const [{ name, namespace }] = await golden(t)
+  const parent = { imageName: 'golden', name: 'unprotected' }
+  for (const format of ['1', '2', 'auto']) {
+    const cluster = await testCluster(t, { options: { rbd_default_clone_format: format } })
+    const pool = await cluster.openPool(name, { namespace })
+    // From Mimic on, and the development stack lets older ones in.
+    const isAuto2 = (await cluster.minCompatibleClient()) >= 13
+    const cloning = pool.cloneImage(parent, `of ${format}`)
+    if (format === '2' || (format === 'auto' && isAuto2)) await t.resolves(cloning, format)
+    else await t.rejects(cloning, { name: 'InvalidArgumentError', message: /not protected/ }, format)
+  }
 })
 
 t.test('children and descendants are told', async t => {

@@ -21,5 +21,5 @@ t.test('opening an image computes for long, and not on the JavaScript thread', a
     await image.close()
   }
   // A third when librbd's part before the first round trip ran here.
-  t.ok(median(blockedShares) < 0.1, `${median(blockedShares)} of the time`)
+  t.ok(median(blockedShares) < 0.2, `${median(blockedShares)} of the time`)
 })
