@@ -10,18 +10,20 @@ namespace {
 class Opening {
 public:
     // For librbd to fill in.
-    rbd_image_t* In(IoCtx& ioctx) {
+    rbd_image_t* In(IoCtx& ioctx, bool watches) {
         ioctx_ = std::static_pointer_cast<IoCtx>(ioctx.shared_from_this());
+        watches_ = watches;
         return &image_;
     }
     Value ToValue(const AioResult& result) {
         result.Check();
-        return std::shared_ptr<Handle>(std::make_shared<Image>(ioctx_, image_));
+        return std::shared_ptr<Handle>(std::make_shared<Image>(ioctx_, image_, watches_));
     }
 
 private:
     std::shared_ptr<IoCtx> ioctx_;
     rbd_image_t image_ = nullptr;
+    bool watches_ = false;
 };
 
 }  // namespace
@@ -31,20 +33,22 @@ struct Parameter<Opening*> : OutParameter<Opening> {};
 
 // librbd says that an image is open at a snapshot, the parent of a clone for one, in the middle of a callback
 // of librados that goes on to use it. Whoever closes the image meanwhile, in another thread, frees it, and
-// the process aborts. librados runs its callbacks one after the other, so in one of our own that has ended.
+// the process aborts. librados runs its callbacks one after the other, so in one of our own that one has
+// ended; and so it has where a watch on the image is ended before the image is freed.
 void Image::StartDestroy(Closing* closing) {
     const auto on_flushed = [](rados_completion_t completion, void* image) {
         rados_aio_release(completion);
-        static_cast<Image*>(image)->CloseInCallback();
+        static_cast<Image*>(image)->StartClose();
     };
     known_size_.Unwatch();
     closing_ = closing;
+    if (watches_) return StartClose();
     rados_completion_t completion = nullptr;
     rados_aio_create_completion2(this, on_flushed, &completion);
     rados_aio_watch_flush(rados_ioctx_get_cluster(ioctx_), completion);
 }
 
-void Image::CloseInCallback() {
+void Image::StartClose() {
     const auto on_closed = [](rbd_completion_t completion, void* closing) {
         const auto result = rbd_aio_get_return_value(completion);
         rbd_aio_release(completion);
@@ -65,13 +69,13 @@ namespace {
 int Open(RbdCompletion completion, IoCtx& ioctx, Opening* opening, const char* name,
          const NullableString& snapshot, bool read_only) {
     const auto open = read_only ? rbd_aio_open_read_only : rbd_aio_open;
-    return open(ioctx, name, opening->In(ioctx), snapshot, completion);
+    return open(ioctx, name, opening->In(ioctx, !read_only && snapshot == nullptr), snapshot, completion);
 }
 
 int OpenById(RbdCompletion completion, IoCtx& ioctx, Opening* opening, const char* id,
              const NullableString& snapshot, bool read_only) {
     const auto open = read_only ? rbd_aio_open_by_id_read_only : rbd_aio_open_by_id;
-    return open(ioctx, id, opening->In(ioctx), snapshot, completion);
+    return open(ioctx, id, opening->In(ioctx, !read_only && snapshot == nullptr), snapshot, completion);
 }
 
 template <typename T, typename Call>

@@ -16,19 +16,21 @@ class Image : public Handle {
 public:
     static constexpr const char* kKind = "an image";
 
-    Image(std::shared_ptr<IoCtx> ioctx, rbd_image_t image)
-        : Handle(ioctx), ioctx_(*ioctx), image_(image), known_size_(image) {}
+    Image(std::shared_ptr<IoCtx> ioctx, rbd_image_t image, bool watches)
+        : Handle(ioctx), ioctx_(*ioctx), image_(image), watches_(watches), known_size_(image) {}
     operator rbd_image_t() const { return image_; }
     rados_ioctx_t ioctx() const { return ioctx_; }
     KnownSize& known_size() { return known_size_; }
 
 private:
     void StartDestroy(Closing* closing) override;
-    // [librados]
-    void CloseInCallback();
+    // [JS thread, librados]
+    void StartClose();
 
     rados_ioctx_t ioctx_;
     rbd_image_t image_;
+    // As one does that is open for writing.
+    const bool watches_;
     KnownSize known_size_;
     Closing* closing_ = nullptr;
 };

@@ -11,15 +11,18 @@ import { testPool } from '../support/cluster.js'
 
 const program = fileURLToPath(new URL('../support/early-close-main.js', import.meta.url))
 
-t.test('an image at a snapshot can be closed as soon as it is open, and be refused as a parent', async t => {
-  const pool = await testPool(t)
-  await pool.createImage('disk', { size: MiB })
-  await using image = await pool.openImage('disk')
-  await image.createSnapshot('s')
-  const env = { ...process.env, MALLOC_PERTURB_: '165' }
-  await promisify(execFile)(process.execPath, [program, pool.name, pool.namespace, 'disk', 's'], {
-    env,
-    timeout: 60_000,
-  })
-  t.pass('in a process that goes on')
-})
+t.test(
+  'an image at a snapshot, and a clone, can be closed as soon as they are open, and a parent can be refused',
+  async t => {
+    const pool = await testPool(t)
+    await pool.createImage('disk', { size: MiB })
+    await using image = await pool.openImage('disk')
+    await pool.cloneImage(await image.createSnapshot('s'), 'clone', { cloneFormat: 2 })
+    const env = { ...process.env, MALLOC_PERTURB_: '165' }
+    await promisify(execFile)(process.execPath, [program, pool.name, pool.namespace, 'disk', 's', 'clone'], {
+      env,
+      timeout: 60_000,
+    })
+    t.pass('in a process that goes on')
+  },
+)
