@@ -46,20 +46,38 @@ export interface Config {
   iscsi: {
     /** What exposes volumes; `none`: nothing does. */
     driver: (typeof iscsiDrivers)[number]
-    /** Where initiators find the targets. */
-    portal: { host?: string; ip: string }
+    /** Where initiators find the targets. tgtd has one, on this host. */
+    portals: [Place, ...Place[]]
     /** What initiators log in with, unless a job says otherwise. Null: without a password. */
     chap: { user: string; password: string } | null
     /** Of volumes that are exposed from now on. */
     disk: { blockSize: number; writeCache: boolean; discard: boolean }
     /** The control socket of tgtd: a path, to which tgtd adds the port. */
     tgt: { socket: string; controlPort: number }
+    dashboard: DashboardSettings
   }
   inventoryIntervalMs: number
   heartbeatIntervalMs: number
   /** How long a create may take to become ready. */
   createTimeoutMs: number
   log: LogSettings
+}
+
+/** An address of a host, and the host's name. */
+interface Place {
+  host?: string
+  ip: string
+}
+
+/** What the driver `ceph-iscsi` asks; with another one there need not be any. */
+export interface DashboardSettings {
+  /** Of the Dashboard at each ceph-mgr. */
+  urls: readonly string[]
+  user: string
+  password: string
+  /** The first header Accept that is tried. */
+  accept: string
+  checksCertificate: boolean
 }
 
 export interface LogSettings {
@@ -83,7 +101,7 @@ export class ConfigError extends Error {
 
 const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 
-const iscsiDrivers = ['tgt', 'none'] as const
+const iscsiDrivers = ['tgt', 'ceph-iscsi', 'none'] as const
 
 /** A timer that is to wait longer than this does not wait at all. */
 const longestTimeoutMs = 2 ** 31 - 1
@@ -106,7 +124,13 @@ export function agentQueue(agentId: string): string {
 }
 
 /** Either means nothing without the other. */
-export const chapPair = ['CEPH_TARGET_USER', 'CEPH_TARGET_PASSWORD'] as const
+const chapPair = ['CEPH_TARGET_USER', 'CEPH_TARGET_PASSWORD'] as const
+
+/** Of those that go together, one that is right may be of no use when another one is wrong. */
+export const togetherSettings = [chapPair, ['CEPH_GW_ISCSI_HOST', 'CEPH_GW_ISCSI_IP']] as const
+
+/** What the driver `ceph-iscsi` cannot do without. */
+export const dashboardNeeds = ['CEPH_API_URL', 'CEPH_API_USER', 'CEPH_API_PASSWORD', 'CEPH_GW_ISCSI_HOST'] as const
 
 /** As ceph-iscsi takes them, and most initiators. */
 export const chapUser = /^[\w.:@_-]{8,64}$/
@@ -142,8 +166,19 @@ const settings = z.object({
   CLONE_DEPTH_HARD: integer(1, longestChain, 16),
   TRASH_DELAY_MS: integer(0, longestTrashDelayMs, 0),
   ISCSI_DRIVER: z.enum(iscsiDrivers, `must be one of ${iscsiDrivers.join(', ')}`).default('tgt'),
-  CEPH_GW_ISCSI_HOST: z.string().optional(),
-  CEPH_GW_ISCSI_IP: z.string().refine(isAddress, 'must be an IP address').default('127.0.0.1'),
+  CEPH_GW_ISCSI_HOST: list(name => name !== '', 'must be a name, or several with commas between').default([]),
+  CEPH_GW_ISCSI_IP: list(isAddress, 'must be an IP address, or several with commas between').default(['127.0.0.1']),
+  CEPH_API_URL: list(
+    isDashboardUrl,
+    'must be an http:// or https:// URL without a password, or several with commas',
+  ).default([]),
+  CEPH_API_USER: z.string().optional(),
+  CEPH_API_PASSWORD: z.string().optional(),
+  CEPH_API_ACCEPT: z
+    .string()
+    .regex(/^application\/vnd\.ceph\.api\.v\d+\.\d+\+json$/, 'must be as application/vnd.ceph.api.v1.0+json')
+    .default('application/vnd.ceph.api.v1.0+json'),
+  CEPH_INSECURE_TLS: boolean(false),
   CEPH_TARGET_USER: z.string().regex(chapUser, chapUserIs).optional(),
   CEPH_TARGET_PASSWORD: z.string().regex(chapPassword, chapPasswordIs).optional(),
   ISCSI_BLOCK_SIZE: z.enum(['512', '4096'], 'must be 512 or 4096').default('512').transform(Number),
@@ -162,7 +197,7 @@ const settings = z.object({
   LOG_SERVICE_NAME: z.string().default('storage-controller'),
 })
 
-const wholeSettings = settings.superRefine(checkChap)
+const wholeSettings = settings.superRefine(checkChap).superRefine(checkGateways)
 
 const cephKeys = {
   CEPH_CONF: true,
@@ -178,6 +213,11 @@ const iscsiKeys = {
   ISCSI_DRIVER: true,
   CEPH_GW_ISCSI_HOST: true,
   CEPH_GW_ISCSI_IP: true,
+  CEPH_API_URL: true,
+  CEPH_API_USER: true,
+  CEPH_API_PASSWORD: true,
+  CEPH_API_ACCEPT: true,
+  CEPH_INSECURE_TLS: true,
   CEPH_TARGET_USER: true,
   CEPH_TARGET_PASSWORD: true,
   ISCSI_BLOCK_SIZE: true,
@@ -190,9 +230,10 @@ const iscsiKeys = {
 const targetSettings = settings
   .pick({ ...cephKeys, ...iscsiKeys, STORAGE_CONTROLLER_AGENT_ID: true })
   .superRefine(checkChap)
+  .superRefine(checkGateways)
 
 /** Their wrong values are not shown. */
-const secret = new Set(['BROKER_URL', 'RMQ_URL', 'CEPH_TARGET_PASSWORD'])
+const secret = new Set(['BROKER_URL', 'RMQ_URL', 'CEPH_TARGET_PASSWORD', 'CEPH_API_URL', 'CEPH_API_PASSWORD'])
 
 /**
  * Reads the settings. One that is blank counts as not set, except TASK_QUEUE, where blank has a meaning.
@@ -282,10 +323,10 @@ function cephConfigOf(values: z.output<typeof cephSettings>): Config['ceph'] {
 }
 
 function iscsiConfigOf(values: Pick<z.output<typeof settings>, keyof typeof iscsiKeys>): Config['iscsi'] {
-  const { CEPH_GW_ISCSI_HOST: host, CEPH_TARGET_USER: user, CEPH_TARGET_PASSWORD: password } = values
+  const { CEPH_TARGET_USER: user, CEPH_TARGET_PASSWORD: password } = values
   return {
     driver: values.ISCSI_DRIVER,
-    portal: { ...(host !== undefined && { host }), ip: values.CEPH_GW_ISCSI_IP },
+    portals: portalsOf(values.CEPH_GW_ISCSI_HOST, values.CEPH_GW_ISCSI_IP),
     chap: user !== undefined && password !== undefined ? { user, password } : null,
     disk: {
       blockSize: values.ISCSI_BLOCK_SIZE,
@@ -293,7 +334,23 @@ function iscsiConfigOf(values: Pick<z.output<typeof settings>, keyof typeof iscs
       discard: values.ISCSI_DISCARD,
     },
     tgt: { socket: values.TGT_IPC_SOCKET, controlPort: values.TGT_CONTROL_PORT },
+    dashboard: {
+      urls: values.CEPH_API_URL,
+      user: values.CEPH_API_USER ?? '',
+      password: values.CEPH_API_PASSWORD ?? '',
+      accept: values.CEPH_API_ACCEPT,
+      checksCertificate: !values.CEPH_INSECURE_TLS,
+    },
   }
+}
+
+/** As many of both, if there are names at all. */
+function portalsOf(hosts: readonly string[], ips: readonly string[]): Config['iscsi']['portals'] {
+  const [first = { ip: '' }, ...others] = ips.map((ip, index) => {
+    const host = hosts[index]
+    return host === undefined ? { ip } : { host, ip }
+  })
+  return [first, ...others]
 }
 
 type ChapSettings = Partial<Record<(typeof chapPair)[number], string | undefined>>
@@ -304,6 +361,33 @@ function checkChap(values: ChapSettings, context: z.core.$RefinementCtx): void {
     const other = chapPair.find(each => each !== setting)
     context.addIssue({ code: 'custom', path: [setting], message: `is not set, and ${other} is` })
   }
+}
+
+type GatewaySettings = Pick<z.output<typeof settings>, keyof typeof iscsiKeys>
+
+/** What a driver cannot do without, and what it cannot do. */
+function checkGateways(values: GatewaySettings, context: z.core.$RefinementCtx): void {
+  const refuse = (setting: keyof GatewaySettings, message: string) =>
+    context.addIssue({ code: 'custom', path: [setting], message })
+  const { ISCSI_DRIVER: driver, CEPH_GW_ISCSI_HOST: hosts, CEPH_GW_ISCSI_IP: ips } = values
+  if (driver === 'tgt' && ips.length > 1) refuse('CEPH_GW_ISCSI_IP', 'must be one: tgt exposes volumes on this host')
+  if (hosts.length > 0 && hosts.length !== ips.length) {
+    refuse('CEPH_GW_ISCSI_HOST', `must be as many as CEPH_GW_ISCSI_IP, which are ${ips.length}`)
+  }
+  if (driver !== 'ceph-iscsi') return
+  for (const setting of dashboardNeeds) {
+    const value = values[setting]
+    if (value === undefined || value.length === 0) refuse(setting, 'is not set, and ISCSI_DRIVER=ceph-iscsi needs it')
+  }
+  if (values.ISCSI_BLOCK_SIZE !== 512) refuse('ISCSI_BLOCK_SIZE', 'must be 512: ceph-iscsi has no other')
+}
+
+function list(fits: (part: string) => boolean, message: string) {
+  const parts = (text: string) => text.split(',').map(part => part.trim())
+  return z
+    .string()
+    .refine(text => parts(text).every(fits), message)
+    .transform(parts)
 }
 
 function name(fallback: string, longest = longestName) {
@@ -338,6 +422,13 @@ function isAmqpUrl(text: string): boolean {
   if (!URL.canParse(text)) return false
   const { protocol, hostname } = new URL(text)
   return (protocol === 'amqp:' || protocol === 'amqps:') && hostname !== ''
+}
+
+function isDashboardUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false
+  const { protocol, username, password, search, hash } = new URL(text)
+  const isBare = username === '' && password === '' && search === '' && hash === ''
+  return (protocol === 'http:' || protocol === 'https:') && isBare
 }
 
 function describeProblem({ path, message }: z.core.$ZodIssue, given: Record<string, string | undefined>): string {

@@ -79,6 +79,7 @@ async function expose(services: Services, plan: ExposePlan, { before }: { before
   const id = await lookAtVolume(services, plan, async image => (await image.stat()).id)
   const { poolName, name, maker, access } = plan
   const targets = needKeeper(services, plan)
-  await targets.expose({ ...(before ?? exposureAtFirst(services, maker)), ...access, poolName, name, id })
-  return { iqn: iqnOf(name), portals: await targets.portals(), lun: targets.lun }
+  const exposure = { ...(before ?? exposureAtFirst(services, maker)), ...access, poolName, name, id }
+  await targets.expose(exposure)
+  return { iqn: iqnOf(name), portals: await targets.portals(exposure), lun: targets.lun }
 }

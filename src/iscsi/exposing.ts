@@ -24,6 +24,12 @@ export function needKeeper(services: Services, volume: Exposed & { maker: Maker 
   throw new JobError('ISCSI_NOT_CONFIGURED', 'this agent exposes no volumes: ISCSI_DRIVER is none')
 }
 
+/** A volume that is exposed as its last step. */
+export interface ExposedAtFirst extends NewVolume {
+  /** The gateways that its job names. */
+  portals?: NonNullable<Exposure['portals']>
+}
+
 /** What a new volume's job does in the end. */
 export interface Shown {
   /** It was exposed by the same task, so long ago that the journal has forgotten it. */
@@ -31,7 +37,7 @@ export interface Shown {
 }
 
 /** Exposes a new volume as the settings say. */
-export async function exposeNew(services: Services, volume: NewVolume, id: string): Promise<Shown> {
+export async function exposeNew(services: Services, volume: ExposedAtFirst, id: string): Promise<Shown> {
   const targets = needKeeper(services, volume)
   const { poolName, name, maker } = volume
   const before = await targets.find(volume)
@@ -39,7 +45,8 @@ export async function exposeNew(services: Services, volume: NewVolume, id: strin
     await targets.settle(volume)
     return { existed: true }
   }
-  await targets.expose({ ...exposureAtFirst(services, maker), poolName, name, id })
+  const portals = volume.portals && { portals: volume.portals }
+  await targets.expose({ ...exposureAtFirst(services, maker), ...portals, poolName, name, id })
   return { existed: false }
 }
 
@@ -49,6 +56,11 @@ export function exposureAtFirst(
   { task }: Maker,
 ): Omit<Exposure, 'poolName' | 'name' | 'id'> {
   return { initiators: [], addresses: [], chap: 'settings', disk: config.iscsi.disk, task, begunAt }
+}
+
+/** How many clients of the cluster have the volume open for those who reach it so; null: nobody does. */
+export function openersOf({ targets }: Services, exposure: Exposure | null): number {
+  return exposure === null ? 0 : (targets?.openersOf(exposure) ?? 0)
 }
 
 /** Takes away what this job has exposed of its own new volume, or may have. */

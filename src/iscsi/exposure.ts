@@ -27,6 +27,8 @@ export const exposureSchema = z.object({
     z.null(),
   ]),
   disk: z.object({ blockSize: z.int(), writeCache: z.boolean(), discard: z.boolean() }),
+  /** The gateways that show it. Absent: those of the settings, as these are at the time. */
+  portals: z.array(z.object({ host: z.string(), ip: z.string() })).optional(),
   /** The task that exposed it at first, and when that was begun. */
   task: z.string(),
   begunAt: z.string(),
@@ -38,7 +40,7 @@ export type Exposure = z.output<typeof exposureSchema>
 export type Exposed = Pick<Exposure, 'poolName' | 'name'>
 
 /** Where an agent keeps it. */
-interface Place {
+export interface Place {
   cluster: Cluster
   /** The pool of the volumes. */
   volumePool: string
@@ -80,11 +82,19 @@ export class ExposureList {
     })
   }
 
-  async #onObject<T>(work: (object: RadosObject) => Promise<T>): Promise<T> {
-    const { cluster, volumePool, agent } = this.#place
-    await using pool = await cluster.openPool(volumePool, { namespace })
-    return await work(pool.object(`exposed/${encodeURIComponent(agent)}`))
+  #onObject<T>(work: (object: RadosObject) => Promise<T>): Promise<T> {
+    return onAgentObject(this.#place, 'exposed', work)
   }
+}
+
+/** On the agent's own object of that kind. */
+export async function onAgentObject<T>(
+  { cluster, volumePool, agent }: Place,
+  kind: 'exposed' | 'targets',
+  work: (object: RadosObject) => Promise<T>,
+): Promise<T> {
+  await using pool = await cluster.openPool(volumePool, { namespace })
+  return await work(pool.object(`${kind}/${encodeURIComponent(agent)}`))
 }
 
 function keyOf({ poolName, name }: Exposed): string {
@@ -95,7 +105,7 @@ function parse(text: Buffer): Exposure {
   return exposureSchema.parse(JSON.parse(text.toString()))
 }
 
-async function unlessNone<T>(work: Promise<T>): Promise<T | undefined> {
+export async function unlessNone<T>(work: Promise<T>): Promise<T | undefined> {
   try {
     return await work
   } catch (error) {

@@ -13,9 +13,9 @@ import type { Logger } from '../log.js'
 import { imageOf, iqnOf, iqnPrefix } from '../names.js'
 import { lookAt } from '../volumes/find.js'
 import { clashesOf } from './clashes.js'
-import type { Chap, Identity, Portal, Session, Target, TargetDriver } from './driver.js'
+import type { Chap, GatewayPortal, Identity, Portal, Session, Target, TargetDriver } from './driver.js'
 import { openDriver } from './driver.js'
-import { attachedBy, ChapUserTakenError, TargetServiceDownError } from './errors.js'
+import { attachedBy, ChapUserTakenError, TargetServiceDownError, TargetServiceSilentError } from './errors.js'
 import { type Exposed, type Exposure, ExposureList } from './exposure.js'
 
 interface Surroundings {
@@ -26,9 +26,8 @@ interface Surroundings {
 
 /** Milliseconds between one look whether the target service lives and the next: it is one look at a file. */
 const pollMs = 500
-/** Between one comparison of all targets and the next; and when the last one did not come to its end. */
+/** Between one comparison of all targets and the next, when the last one found them as they should be. */
 const intervalMs = 20_000
-const retryMs = 1_000
 
 /** The target service may do one after the other, and to look at the images takes some time, too. */
 const settledAtOnce = 4
@@ -37,7 +36,8 @@ const settledAtOnce = 4
 export interface Exposing {
   iqn: string
   portal?: Portal
-  isAttached: boolean
+  /** Absent: it cannot be told. */
+  isAttached?: boolean
 }
 
 /** A volume that should be exposed. */
@@ -46,7 +46,10 @@ export interface Kept {
   iqn: string
   /** Whether its target is there. */
   isServed: boolean
-  sessions: readonly Session[]
+  /** Undefined: it cannot be told. */
+  sessions: readonly Session[] | undefined
+  /** None, while nothing serves targets. */
+  portals: Portal[]
 }
 
 export class TargetKeeper {
@@ -73,7 +76,7 @@ export class TargetKeeper {
   /** Undefined where volumes are not to be exposed. */
   static of(surroundings: Surroundings): TargetKeeper | undefined {
     const stopping = new AbortController()
-    const driver = openDriver(surroundings.config, iqnPrefix, stopping.signal)
+    const driver = openDriver({ ...surroundings, iqnPrefix, signal: stopping.signal })
     return driver && new TargetKeeper(surroundings, driver, stopping)
   }
 
@@ -85,8 +88,18 @@ export class TargetKeeper {
     return this.#driver.lun
   }
 
-  portals(): Promise<Portal[]> {
-    return this.#driver.portals()
+  /** Where initiators find a volume that is exposed so. */
+  portals({ portals }: Pick<Exposure, 'portals'>): Promise<Portal[]> {
+    return this.#driver.portals(portals)
+  }
+
+  /** How many clients of the cluster have an image open that is exposed so. */
+  openersOf({ portals }: Pick<Exposure, 'portals'>): number {
+    return this.#driver.openersOf({ portals: portals ?? this.#usualPortals })
+  }
+
+  get #usualPortals(): readonly GatewayPortal[] {
+    return this.#surroundings.config.iscsi.portals
   }
 
   start(): void {
@@ -104,8 +117,13 @@ export class TargetKeeper {
   }
 
   /** Nobody, where there is no such target. */
-  sessions({ name }: Exposed): Promise<readonly Session[]> {
-    return this.#orWhenDown([], () => this.#driver.sessions(iqnOf(name)))
+  async sessions({ name }: Exposed): Promise<readonly Session[]> {
+    const iqn = iqnOf(name)
+    const sessions = await this.#orWhenDown([], () => this.#driver.sessions(iqn))
+    if (sessions !== undefined) return sessions
+    throw new TargetServiceSilentError(
+      `who is logged in to ${iqn} cannot be told, as one of its gateways does not answer`,
+    )
   }
 
   /** @throws {ChapUserTakenError} */
@@ -196,7 +214,7 @@ export class TargetKeeper {
   }
 
   async #targetOf(exposure: Exposure): Promise<Target> {
-    const { poolName, name, id, initiators, addresses, disk } = exposure
+    const { poolName, name, id, initiators, addresses, disk, portals = this.#usualPortals } = exposure
     const { cluster } = this.#surroundings
     return {
       iqn: iqnOf(name),
@@ -206,6 +224,7 @@ export class TargetKeeper {
       access: { initiators, addresses },
       chap: this.#chapOf(exposure),
       disk,
+      portals,
     }
   }
 
@@ -218,18 +237,23 @@ export class TargetKeeper {
     const exposures = await this.#list.list()
     const listed = await this.#orWhenDown([], () => this.#driver.list())
     const sessionsOf = new Map(listed.map(({ iqn, sessions }) => [iqn, sessions]))
-    return exposures.map(exposure => {
+    const usual = await this.#orWhenDown([], () => this.#driver.portals())
+    const kept: Kept[] = []
+    for (const exposure of exposures) {
       const iqn = iqnOf(exposure.name)
-      return { exposure, iqn, isServed: sessionsOf.has(iqn), sessions: sessionsOf.get(iqn) ?? [] }
-    })
+      const isServed = sessionsOf.has(iqn)
+      const portals = exposure.portals === undefined ? usual : await this.portals(exposure)
+      kept.push({ exposure, iqn, isServed, sessions: isServed ? sessionsOf.get(iqn) : [], portals })
+    }
+    return kept
   }
 
   /** By the names of the images. */
   async describe(): Promise<Map<string, Exposing>> {
-    const [portal] = await this.#orWhenDown([], () => this.#driver.portals())
     const kept = await this.look()
-    const exposing = kept.map(({ exposure: { name }, iqn, sessions }) => {
-      return [name, { iqn, ...(portal && { portal }), isAttached: sessions.length > 0 }] as const
+    const exposing = kept.map(({ exposure: { name }, iqn, sessions, portals: [portal] }) => {
+      const isAttached = sessions && { isAttached: sessions.length > 0 }
+      return [name, { iqn, ...(portal && { portal }), ...isAttached }] as const
     })
     return new Map(exposing)
   }
@@ -250,7 +274,7 @@ export class TargetKeeper {
         await this.#look()
         this.#troubles.delete('')
       } catch (error) {
-        this.#nextAt = Date.now() + retryMs
+        this.#nextAt = Date.now() + this.#driver.retryMs
         this.#tell('', messageOf(error))
       }
       await delay(pollMs, undefined, { signal }).catch(() => {})
@@ -270,7 +294,7 @@ export class TargetKeeper {
     const life = await this.#driver.life()
     if (life === this.#life && Date.now() < this.#nextAt) return
     this.#life = life
-    this.#nextAt = Date.now() + ((await this.reconcile()) ? intervalMs : retryMs)
+    this.#nextAt = Date.now() + ((await this.reconcile()) ? intervalMs : this.#driver.retryMs)
   }
 
   /** Compares all targets with the list. Resolves with whether they are alike by now. */

@@ -10,14 +10,14 @@ import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Config } from '../config.js'
 import { KeyedQueue } from '../jobs/queue.js'
-import type { Access, Chap, ExposedTarget, Portal, Session, Target, TargetDriver } from './driver.js'
+import type { Access, Chap, Portal, Session, Target, TargetDriver } from './driver.js'
 import { attachedBy, ChapUserTakenError, TargetRefusedError, TargetServiceDownError } from './errors.js'
 import { isRefusal, type TgtControl, type TgtRequest } from './tgt-control.js'
 import { megabytesOf, parsePortals, parseTargets, type TgtTarget, type TgtUnit } from './tgt-show.js'
 
 interface TgtOptions {
   control: TgtControl
-  portal: Config['iscsi']['portal']
+  portal: Config['iscsi']['portals'][0]
   ceph: Config['ceph']
   iqnPrefix: string
 }
@@ -43,6 +43,7 @@ const writeThrough = '8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14:
 
 export class TgtDriver implements TargetDriver {
   readonly lun = diskLun
+  readonly retryMs = 1_000
   readonly #control: TgtControl
   readonly #options: TgtOptions
   /** tgtd has one list of accounts for all targets. */
@@ -67,7 +68,12 @@ export class TgtDriver implements TargetDriver {
     return own === undefined ? [] : [{ ...portal, port: own.port }]
   }
 
-  async list(): Promise<ExposedTarget[]> {
+  /** tgtd itself. */
+  openersOf(): number {
+    return 1
+  }
+
+  async list(): Promise<TgtTarget[]> {
     return (await this.#targets()).filter(({ iqn }) => this.#isOurs(iqn))
   }
 

@@ -67,7 +67,7 @@ async function hide(services: Services, plan: UnexposePlan, { before }: { before
   const rest = before && restOf(before, plan)
   if (rest !== null) {
     await targets.expose(rest)
-    return { ...at, portals: await targets.portals(), targetDeleted: false }
+    return { ...at, portals: await targets.portals(rest), targetDeleted: false }
   }
   const wasThere = await targets.hide(plan, plan.force)
   return { ...at, portals: [], targetDeleted: wasThere || before !== null }

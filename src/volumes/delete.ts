@@ -14,7 +14,7 @@ import type { Config } from '../config.js'
 import { ImageNotOursError } from '../errors.js'
 import type { Session } from '../iscsi/driver.js'
 import { attachedBy } from '../iscsi/errors.js'
-import { exposeAgain, exposureOf, hide, sessionsOf, targetOf } from '../iscsi/exposing.js'
+import { exposeAgain, exposureOf, hide, openersOf, sessionsOf, targetOf } from '../iscsi/exposing.js'
 import type { Exposure } from '../iscsi/exposure.js'
 import type { Services } from '../jobs/actions.js'
 import { cephName, dataSchema, sizeAliases, sizeInMiB } from '../jobs/data.js'
@@ -125,8 +125,9 @@ export function deletedResult(
 /** Null if there is none: one in the trash is deleted already. */
 async function findDeletable(services: Services, plan: DeletePlan): Promise<Reachable | null> {
   const exposure = await exposureOf(services, plan)
-  const sessions = exposure && (await sessionsOf(services, plan))
-  const found = await findVolume(services, plan, image => checkFree(image, plan, sessions))
+  const sessions = exposure === null ? [] : await sessionsOf(services, plan)
+  const openers = openersOf(services, exposure)
+  const found = await findVolume(services, plan, image => checkFree(image, plan, sessions, openers))
   return found && { ...found, exposure }
 }
 
@@ -185,13 +186,14 @@ async function isBeingRemoved(pool: Pool, id: string): Promise<boolean> {
  * Names all that keeps the volume from being deleted: clones, unless they are to be flattened and may be; snapshots of
  * others; initiators that are logged in, unless they are to lose it; whoever has it open.
  *
- * @param sessions - Of its target; null: it has none.
+ * @param sessions - Of its target.
+ * @param openers - How many have it open for its target.
  */
-async function checkFree(image: Image, plan: DeletePlan, sessions: readonly Session[] | null): Promise<void> {
+async function checkFree(image: Image, plan: DeletePlan, sessions: readonly Session[], openers: number): Promise<void> {
   const children = await lastingChildren(image, plan)
   const kept = await snapshotsOfOthers(image, plan)
-  const others = await strangersAt(image, sessions !== null)
-  const isInUse = sessions !== null && sessions.length > 0 && !plan.force
+  const others = await strangersAt(image, openers)
+  const isInUse = sessions.length > 0 && !plan.force
   const whose = plan.flattensChildren ? ' that are not to be changed' : ''
   throwBlocked([
     ...(children.length > 0 ? [clonedTo(image.path, children, whose)] : []),
@@ -306,7 +308,7 @@ async function onceClosed(pool: Pool, plan: DeletePlan, work: () => Promise<void
       return true
     } catch (error) {
       if (error instanceof ImageNotFoundError) return false
-      if (error instanceof ImageHasSnapshotsError) await lookAt(pool, plan.name, image => checkFree(image, plan, null))
+      if (error instanceof ImageHasSnapshotsError) await lookAt(pool, plan.name, image => checkFree(image, plan, [], 0))
       if (!(error instanceof ImageBusyError)) throw error
       const others = (await lookAt(pool, plan.name, othersAt)) ?? []
       if (others.length > 0 || Date.now() > giveUpAt) throw openBy(plan.image, others)

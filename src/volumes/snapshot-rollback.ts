@@ -1,6 +1,6 @@
 import { JobError } from '../errors.js'
 import { attachedBy } from '../iscsi/errors.js'
-import { exposureOf, sessionsOf, whileClosed } from '../iscsi/exposing.js'
+import { exposureOf, openersOf, sessionsOf, whileClosed } from '../iscsi/exposing.js'
 import type { Services } from '../jobs/actions.js'
 import { Saga } from '../jobs/saga.js'
 import { iqnOf } from '../names.js'
@@ -37,7 +37,7 @@ async function checkClosed(services: Services, plan: SnapshotPlan): Promise<true
     if ((await findSnapshot(image, plan.snapshot)) === undefined) {
       throw new JobError('SNAPSHOT_NOT_FOUND', `${plan.image} has no snapshot ${plan.snapshot}`)
     }
-    const others = await strangersAt(image, exposure !== null)
+    const others = await strangersAt(image, openersOf(services, exposure))
     if (others.length > 0) throw openBy(image.path, others)
   })
   return true
