@@ -197,8 +197,6 @@ const settings = z.object({
   LOG_SERVICE_NAME: z.string().default('storage-controller'),
 })
 
-const wholeSettings = settings.superRefine(checkChap).superRefine(checkGateways)
-
 const cephKeys = {
   CEPH_CONF: true,
   CEPH_USER: true,
@@ -227,10 +225,7 @@ const iscsiKeys = {
   TGT_CONTROL_PORT: true,
 } as const
 
-const targetSettings = settings
-  .pick({ ...cephKeys, ...iscsiKeys, STORAGE_CONTROLLER_AGENT_ID: true })
-  .superRefine(checkChap)
-  .superRefine(checkGateways)
+const targetKeys = { ...cephKeys, ...iscsiKeys, STORAGE_CONTROLLER_AGENT_ID: true } as const
 
 /** Their wrong values are not shown. */
 const secret = new Set(['BROKER_URL', 'RMQ_URL', 'CEPH_TARGET_PASSWORD', 'CEPH_API_URL', 'CEPH_API_PASSWORD'])
@@ -241,7 +236,7 @@ const secret = new Set(['BROKER_URL', 'RMQ_URL', 'CEPH_TARGET_PASSWORD', 'CEPH_A
  * @throws {ConfigError}
  */
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
-  return deepFreeze(configOf(parse(wholeSettings, environment)))
+  return deepFreeze(configOf(parse(withRules(settings), environment)))
 }
 
 /**
@@ -261,7 +256,7 @@ export function readCephConfig(environment: NodeJS.ProcessEnv = process.env): Co
 export function readTargetConfig(
   environment: NodeJS.ProcessEnv = process.env,
 ): Pick<Config, 'agentId' | 'ceph' | 'iscsi'> {
-  const values = parse(targetSettings, environment)
+  const values = parse(withRules(settings.pick(targetKeys)), environment)
   const agentId = values.STORAGE_CONTROLLER_AGENT_ID
   return deepFreeze({ agentId, ceph: cephConfigOf(values), iscsi: iscsiConfigOf(values) })
 }
@@ -353,33 +348,68 @@ function portalsOf(hosts: readonly string[], ips: readonly string[]): Config['is
   return [first, ...others]
 }
 
-type ChapSettings = Partial<Record<(typeof chapPair)[number], string | undefined>>
+type TogetherSettings = Pick<z.output<typeof settings>, keyof typeof iscsiKeys>
 
-function checkChap(values: ChapSettings, context: z.core.$RefinementCtx): void {
-  const missing = chapPair.filter(setting => values[setting] === undefined)
-  for (const setting of missing.length === 1 ? missing : []) {
-    const other = chapPair.find(each => each !== setting)
-    context.addIssue({ code: 'custom', path: [setting], message: `is not set, and ${other} is` })
-  }
+interface Rule {
+  setting: keyof TogetherSettings
+  message: string
+  /** Of a setting that is wrong by itself, which has been named, there may be the text, or nothing. */
+  holds: (values: TogetherSettings) => boolean
 }
 
-type GatewaySettings = Pick<z.output<typeof settings>, keyof typeof iscsiKeys>
+const chapRules = chapPair.map((setting, index): Rule => {
+  const other = chapPair[1 - index] ?? setting
+  return {
+    setting,
+    message: `is not set, and ${other} is`,
+    holds: values => values[setting] !== undefined || values[other] === undefined,
+  }
+})
 
-/** What a driver cannot do without, and what it cannot do. */
-function checkGateways(values: GatewaySettings, context: z.core.$RefinementCtx): void {
-  const refuse = (setting: keyof GatewaySettings, message: string) =>
-    context.addIssue({ code: 'custom', path: [setting], message })
-  const { ISCSI_DRIVER: driver, CEPH_GW_ISCSI_HOST: hosts, CEPH_GW_ISCSI_IP: ips } = values
-  if (driver === 'tgt' && ips.length > 1) refuse('CEPH_GW_ISCSI_IP', 'must be one: tgt exposes volumes on this host')
-  if (hosts.length > 0 && hosts.length !== ips.length) {
-    refuse('CEPH_GW_ISCSI_HOST', `must be as many as CEPH_GW_ISCSI_IP, which are ${ips.length}`)
+const dashboardRules = dashboardNeeds.map((setting): Rule => {
+  const isSet = (value: string | string[] | undefined) => value !== undefined && value.length > 0
+  return {
+    setting,
+    message: 'is not set, and ISCSI_DRIVER=ceph-iscsi needs it',
+    holds: values => values.ISCSI_DRIVER !== 'ceph-iscsi' || isSet(values[setting]),
   }
-  if (driver !== 'ceph-iscsi') return
-  for (const setting of dashboardNeeds) {
-    const value = values[setting]
-    if (value === undefined || value.length === 0) refuse(setting, 'is not set, and ISCSI_DRIVER=ceph-iscsi needs it')
-  }
-  if (values.ISCSI_BLOCK_SIZE !== 512) refuse('ISCSI_BLOCK_SIZE', 'must be 512: ceph-iscsi has no other')
+})
+
+const rules: readonly Rule[] = [
+  ...chapRules,
+  ...dashboardRules,
+  {
+    setting: 'CEPH_GW_ISCSI_IP',
+    message: 'must be one: tgt exposes volumes on this host',
+    holds: ({ ISCSI_DRIVER, CEPH_GW_ISCSI_IP }) => ISCSI_DRIVER !== 'tgt' || countOf(CEPH_GW_ISCSI_IP, 1) === 1,
+  },
+  {
+    setting: 'CEPH_GW_ISCSI_HOST',
+    message: 'must be as many as CEPH_GW_ISCSI_IP, or none',
+    holds: ({ CEPH_GW_ISCSI_HOST, CEPH_GW_ISCSI_IP }) => {
+      const hosts = countOf(CEPH_GW_ISCSI_HOST, 0)
+      return hosts === 0 || hosts === countOf(CEPH_GW_ISCSI_IP, hosts)
+    },
+  },
+  {
+    setting: 'ISCSI_BLOCK_SIZE',
+    message: 'must be 512: ceph-iscsi has no other',
+    holds: ({ ISCSI_DRIVER, ISCSI_BLOCK_SIZE }) => ISCSI_DRIVER !== 'ceph-iscsi' || ISCSI_BLOCK_SIZE !== 4096,
+  },
+]
+
+/** @param otherwise - If it is wrong by itself. */
+function countOf(parts: string[], otherwise: number): number {
+  return Array.isArray(parts) ? parts.length : otherwise
+}
+
+/** All that is wrong is named at once, so this is looked at whatever else is. */
+function withRules<T extends z.ZodType<TogetherSettings>>(schema: T): T {
+  const when = () => true
+  return rules.reduce(
+    (ruled, { setting, message, holds }) => ruled.refine(holds, { path: [setting], message, when }),
+    schema,
+  )
 }
 
 function list(fits: (part: string) => boolean, message: string) {

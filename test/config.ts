@@ -211,7 +211,7 @@ t.test('what is wrong is refused, each by its name', async t => {
     ],
     CEPH_GW_ISCSI_HOST: [
       ['gw-1,,', /must be a name/],
-      ['gw-1,gw-2', /must be as many as CEPH_GW_ISCSI_IP, which are 1/],
+      ['gw-1,gw-2', /must be as many as CEPH_GW_ISCSI_IP, or none/],
     ],
     CEPH_API_URL: [
       ['mgr:8443', /must be an http/],
@@ -270,6 +270,10 @@ t.test('ceph-iscsi needs a Dashboard and gateways by their names', async t => {
     'CEPH_GW_ISCSI_HOST is not set, and ISCSI_DRIVER=ceph-iscsi needs it',
   ])
   t.match(problemsOf({ ...driver, ...gateways, ...dashboard, ISCSI_BLOCK_SIZE: '4096' }), [/must be 512/])
+  t.match(problemsOf({ ISCSI_DRIVER: 'ceph-iscsi', ...gateways, CEPH_API_URL: 'http://mgr', CEPH_API_USER: 'agent' }), [
+    'BROKER_URL is not set',
+    /^CEPH_API_PASSWORD is not set/,
+  ])
 })
 
 t.test('all that is wrong is named at once, and no secret shown', async t => {

@@ -123,10 +123,17 @@ export class Dashboard {
     const token = await this.#logIn()
     const answer = await this.#askInItsVersion(call, token)
     if (answer.status !== 401) return answer
-    if (this.#token === token) this.#login = undefined
+    this.#forget(token)
     const second = await this.#askInItsVersion(call, await this.#logIn())
     if (second.status !== 401) return second
     throw new TargetServiceDeniedError(`the Dashboard refuses the token that it has just given ${this.#settings.user}`)
+  }
+
+  /** Others may have replaced it by now, or be about to. */
+  #forget(token: string): void {
+    if (this.#token !== token) return
+    this.#token = undefined
+    this.#login = undefined
   }
 
   /** Those who ask at the same time log in once. */
