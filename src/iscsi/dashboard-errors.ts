@@ -19,7 +19,7 @@ export class DashboardError extends TargetRefusedError {
 
   /** @param what - Such as `create the target iqn…`. */
   constructor(what: string, { status, code, detail }: Refusal) {
-    const { todo, retryable = status >= 500 } = (code === undefined ? undefined : advices[code]) ?? adviceOn(status)
+    const { todo, retryable = false } = code === undefined ? adviceOn(status) : (advices[code] ?? {})
     const reason = `${withoutSecrets(detail)} (${code ?? `HTTP ${status}`})`
     super(`the Dashboard did not ${what}: ${reason}${todo === undefined ? '' : `; ${todo}`}`, { retryable })
     this.status = status
@@ -46,11 +46,11 @@ const advices: Record<string, Advice> = {
   client_logged_in: { retryable: true },
 }
 
-/** A gateway that it does not know, among others, is more than the Dashboard has words for. */
+/** What it has no word for: it has failed itself, often for a gateway that it does not know, or a gateway has. */
 function adviceOn(status: number): Advice {
-  return status === 500
-    ? { todo: 'the log of ceph-mgr says more; are all portals of ceph dashboard iscsi-gateway-list?' }
-    : {}
+  const isGateways = status === 400
+  const todo = 'the log of ceph-mgr says more; are all portals of ceph dashboard iscsi-gateway-list?'
+  return { retryable: status >= 500 || isGateways, ...(status === 500 && { todo }) }
 }
 
 const errorBody = z.object({ detail: z.string(), code: z.string().optional() })

@@ -322,6 +322,32 @@ t.test('the Dashboard', async t => {
       )
     }
   })
+
+  // The last, as nothing speaks HTTP after it.
+  await t.test('a certificate that nobody vouches for is not taken, unless the settings say so', async t => {
+    const port = await freePort()
+    const set = (name: string, value: string) =>
+      cluster.monCommand({ prefix: 'config set', who: 'mgr', name: `mgr/dashboard/${name}`, value })
+    await ceph('dashboard create-self-signed-cert')
+    await set('ssl', 'true')
+    await set('ssl_server_port', String(port))
+    await cluster.monCommand({ prefix: 'mgr module disable', module: 'dashboard' })
+    await cluster.monCommand({ prefix: 'mgr module enable', module: 'dashboard' })
+    const urls = [`https://127.0.0.1:${port}`]
+    const { dashboard: trusting } = await open(t, { urls, checksCertificate: false })
+    await until('TLS', () =>
+      trusting.ask(tasks).then(
+        () => true,
+        () => false,
+      ),
+    )
+    const { dashboard } = await open(t, { urls })
+    await t.rejects(dashboard.ask(tasks), {
+      code: 'ISCSI_DENIED',
+      message: /self.signed certificate; .*NODE_EXTRA_CA_CERTS/,
+    })
+    await t.rejects(fetch(`${urls}/api/task`), 'nor does anything else in this process take it')
+  })
 })
 
 /** A second ceph-mgr, beside the one that is active. Gives the URL of its Dashboard when that answers. */
