@@ -42,6 +42,8 @@ export class FakeDashboard {
   tasksEnd = true
   /** Whether calls that change something answer 202. */
   isSlow = false
+  /** What the Dashboard's own pages are told, by their names. */
+  readonly pages = new Map<string, unknown>()
   /** How many logins there were. */
   logins = 0
   readonly #faults: { method: string; path: RegExp; fault: Fault; isDone: boolean }[] = []
@@ -90,6 +92,8 @@ export class FakeDashboard {
       this.logins++
       return { status: 201, body: { token: `token-${this.logins}` } }
     }
+    const page = this.pages.get(path.replace('/ui-api/iscsi/', ''))
+    if (page !== undefined) return { status: 200, body: page }
     if (path === '/api/task') return { status: 200, body: this.#listTasks() }
     if (method === 'GET' && path === prefix)
       return { status: 200, body: [...this.targets.keys()].map(iqn => this.#show(iqn)) }
