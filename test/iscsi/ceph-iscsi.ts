@@ -1,4 +1,5 @@
 /** What the driver `ceph-iscsi` does when things go wrong, on a real cluster and a fake of the Dashboard. */
+import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type Cluster, MiB } from '../../lib/index.js'
@@ -20,7 +21,7 @@ interface Site {
   driver: TargetDriver
   target: Target
   /** Another agent, or the same one once more. */
-  another: (agentId: string, signal?: AbortSignal) => TargetDriver
+  another: (agentId: string, signal?: AbortSignal, url?: string) => TargetDriver
   agentId: string
 }
 
@@ -29,11 +30,11 @@ async function newSite(t: Test, cluster: Cluster): Promise<Site> {
   const fake = await FakeDashboard.start(t)
   const name = `gateway-${process.pid}-${++sites}`
   const agentId = `agent-${name}`
-  const another = (agentId: string, signal = new AbortController().signal) => {
+  const another = (agentId: string, signal = new AbortController().signal, url = fake.url) => {
     const config = readTargetConfig({
       STORAGE_CONTROLLER_AGENT_ID: agentId,
       ISCSI_DRIVER: 'ceph-iscsi',
-      CEPH_API_URL: fake.url,
+      CEPH_API_URL: url,
       CEPH_API_USER: 'agent',
       CEPH_API_PASSWORD: 'password',
       CEPH_GW_ISCSI_HOST: 'gw-1.lab,gw-2.lab',
@@ -331,4 +332,17 @@ t.test('ceph-iscsi', async t => {
       t.equal(fake.logins, 3)
     },
   )
+
+  await t.test('a ceph-mgr whose host does not answer is passed over', async t => {
+    const silent = createServer(() => {})
+    await new Promise<void>(resolve => silent.listen(0, '127.0.0.1', resolve))
+    t.teardown(() => silent.close())
+    const { fake, another, agentId } = await newSite(t, cluster)
+    const { port } = silent.address() as AddressInfo
+    const driver = another(agentId, undefined, `https://127.0.0.1:${port},${fake.url}`)
+    t.same(await driver.list(), [])
+    const from = Date.now()
+    t.same(await driver.list(), [])
+    t.ok(Date.now() - from < 4_000, 'and not asked again while the other one answers')
+  })
 })
