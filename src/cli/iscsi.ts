@@ -86,8 +86,8 @@ async function list({ json }: JsonOptions): Promise<void> {
       ),
     )
   if (kept.length === 0) return console.log('no volumes are exposed')
-  for (const { iqn, exposure, isServed, sessions } of kept) {
-    const { poolName, name, initiators, addresses } = exposure
+  for (const { exposure, isServed, sessions } of kept) {
+    const { iqn, poolName, name, initiators, addresses } = exposure
     const access = [...initiators, ...addresses].join(',') || 'everybody'
     const use = isServed ? `${sessions.length} sessions` : 'missing'
     console.log(`${iqn}  ${poolName}/${name}  ${use}  ${access}`)
@@ -106,8 +106,8 @@ async function portalsOf(keeper: TargetKeeper): Promise<Portal[]> {
 }
 
 /** Without passwords. */
-function toJson({ exposure, iqn, isServed, sessions }: Kept, portals: Portal[]): object {
-  const { poolName, name, id, initiators, addresses, chap, disk } = exposure
+function toJson({ exposure, isServed, sessions }: Kept, portals: Portal[]): object {
+  const { iqn, poolName, name, id, initiators, addresses, chap, disk } = exposure
   const users =
     chap === null || chap === 'settings' ? chap : { user: chap.user, ...(chap.mutual && { mutual: chap.mutual.user }) }
   return { iqn, pool: poolName, image: name, id, portals, isServed, sessions, initiators, addresses, chap: users, disk }
@@ -118,7 +118,7 @@ async function sessions(refId: string | undefined, { json }: JsonOptions): Promi
   const kept = await withKeeper(keeper => keeper.look())
   const chosen = refId === undefined ? kept : kept.filter(({ exposure }) => exposure.name === imageOf(refId))
   if (refId !== undefined && chosen.length === 0) throw new Error(`${refId} is not exposed`)
-  const found = chosen.flatMap(({ iqn, sessions }) =>
+  const found = chosen.flatMap(({ exposure: { iqn }, sessions }) =>
     sessions.map(({ initiator, addresses }) => ({ iqn, initiator, addresses })),
   )
   if (json) console.log(JSON.stringify(found, null, 2))

@@ -2,13 +2,12 @@
 import type { Config } from '../config.js'
 import { openDriver, type TargetDriver } from '../iscsi/driver.js'
 import { TargetServiceDeniedError, TargetServiceDownError } from '../iscsi/errors.js'
-import { iqnPrefix } from '../names.js'
 import { type Examination, Trouble } from './examination.js'
 
 /** Nothing, where volumes are not to be exposed. */
 export async function checkTargets(examination: Examination, config: Config): Promise<void> {
   const ended = new AbortController()
-  const driver = openDriver(config, iqnPrefix, ended.signal)
+  const driver = openDriver(config, new Set([config.iscsi.iqnPrefix]), ended.signal)
   if (driver === undefined) return
   await examination.check('iscsi', () => describeTargets(driver, config))
   ended.abort()

@@ -62,6 +62,12 @@ export interface Session {
 export interface ExposedTarget {
   iqn: string
   sessions: readonly Session[]
+  /** What it shows, where that is known. */
+  disk?: {
+    /** `pool/image` */
+    image: string
+    identity: Identity
+  }
 }
 
 /** Where initiators find the targets. */
@@ -72,7 +78,7 @@ export interface Portal {
 }
 
 /**
- * Does what is asked for the targets of one prefix; others it neither lists nor touches. All of it can be done again.
+ * Does what is asked for the targets of our prefixes; others it neither lists nor touches. All of it can be done again.
  *
  * What it throws is of errors.ts: in particular {@link TargetServiceDownError}, when there are no targets at all.
  */
@@ -104,17 +110,18 @@ export interface TargetDriver {
 /**
  * Undefined: volumes are not exposed.
  *
+ * @param prefixes - Of the names that are ours, up to the colon; there can be more of them later.
  * @param signal - Ends all that is asked of it, and not yet answered.
  */
 export function openDriver(
   { iscsi, ceph }: Pick<Config, 'iscsi' | 'ceph'>,
-  iqnPrefix: string,
+  prefixes: ReadonlySet<string>,
   signal: AbortSignal,
 ): TargetDriver | undefined {
   switch (iscsi.driver) {
     case 'none':
       return undefined
     case 'tgt':
-      return new TgtDriver({ control: new TgtControl(iscsi.tgt, signal), portal: iscsi.portal, ceph, iqnPrefix })
+      return new TgtDriver({ control: new TgtControl(iscsi.tgt, signal), portal: iscsi.portal, ceph, prefixes })
   }
 }
