@@ -46,6 +46,8 @@ export interface Config {
   iscsi: {
     /** What exposes volumes; `none`: nothing does. */
     driver: (typeof iscsiDrivers)[number]
+    /** What stands before an image's name in the name of its target, of those that are exposed from now on. */
+    iqnPrefix: string
     /** Where initiators find the targets. tgtd has one, on this host. */
     portals: [Place, ...Place[]]
     /** What initiators log in with, unless a job says otherwise. Null: without a password. */
@@ -138,6 +140,16 @@ export const chapUserIs = 'must be 8 to 64 of letters, digits, . : @ _ and -'
 export const chapPassword = /^[\w@/_-]{12,16}$/
 export const chapPasswordIs = 'must be 12 to 16 of letters, digits, @ / _ and -'
 
+/** The one that all had before there was a setting. */
+export const defaultIqnPrefix = 'iqn.2001-07.org.openhvx:'
+
+/** RFC 3720, 3.2.6.3.1: a month in which somebody had a domain, and that domain in reverse. What follows is theirs to give. */
+const iqnPrefix = /^iqn\.\d{4}-(0[1-9]|1[0-2])(\.[a-z\d]([a-z\d-]*[a-z\d])?)+:$/
+const iqnPrefixIs = `must be a month, a domain in reverse and a colon, such as ${defaultIqnPrefix}`
+
+/** Leaves 63 characters of the 223 for the name of an image. */
+const longestIqnPrefix = 160
+
 const settings = z.object({
   BROKER_URL: z.string('is not set').refine(isAmqpUrl, 'must be an amqp:// or amqps:// URL'),
   JOBS_EXCHANGE: name('jobs'),
@@ -166,6 +178,11 @@ const settings = z.object({
   CLONE_DEPTH_HARD: integer(1, longestChain, 16),
   TRASH_DELAY_MS: integer(0, longestTrashDelayMs, 0),
   ISCSI_DRIVER: z.enum(iscsiDrivers, `must be one of ${iscsiDrivers.join(', ')}`).default('tgt'),
+  IQN_PREFIX: z
+    .string()
+    .max(longestIqnPrefix, `must be at most ${longestIqnPrefix} characters`)
+    .regex(iqnPrefix, iqnPrefixIs)
+    .default(defaultIqnPrefix),
   CEPH_GW_ISCSI_HOST: list(name => name !== '', 'must be a name, or several with commas between').default([]),
   CEPH_GW_ISCSI_IP: list(isAddress, 'must be an IP address, or several with commas between').default(['127.0.0.1']),
   CEPH_API_URL: list(
@@ -209,6 +226,7 @@ const cephSettings = settings.pick(cephKeys)
 
 const iscsiKeys = {
   ISCSI_DRIVER: true,
+  IQN_PREFIX: true,
   CEPH_GW_ISCSI_HOST: true,
   CEPH_GW_ISCSI_IP: true,
   CEPH_API_URL: true,
@@ -321,6 +339,7 @@ function iscsiConfigOf(values: Pick<z.output<typeof settings>, keyof typeof iscs
   const { CEPH_TARGET_USER: user, CEPH_TARGET_PASSWORD: password } = values
   return {
     driver: values.ISCSI_DRIVER,
+    iqnPrefix: values.IQN_PREFIX,
     portals: portalsOf(values.CEPH_GW_ISCSI_HOST, values.CEPH_GW_ISCSI_IP),
     chap: user !== undefined && password !== undefined ? { user, password } : null,
     disk: {

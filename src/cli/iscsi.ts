@@ -78,8 +78,8 @@ async function list({ json }: JsonOptions): Promise<void> {
   const kept = await withKeeper(keeper => keeper.look())
   if (json) return console.log(JSON.stringify(kept.map(toJson), null, 2))
   if (kept.length === 0) return console.log('no volumes are exposed')
-  for (const { iqn, exposure, isServed, sessions } of kept) {
-    const { poolName, name, initiators, addresses } = exposure
+  for (const { exposure, isServed, sessions } of kept) {
+    const { iqn, poolName, name, initiators, addresses } = exposure
     const access = [...initiators, ...addresses].join(',') || 'everybody'
     const use = isServed ? `${sessions?.length ?? 'unknown'} sessions` : 'missing'
     console.log(`${iqn}  ${poolName}/${name}  ${use}  ${access}`)
@@ -87,8 +87,8 @@ async function list({ json }: JsonOptions): Promise<void> {
 }
 
 /** Without passwords. */
-function toJson({ exposure, iqn, isServed, sessions, portals }: Kept): object {
-  const { poolName, name, id, initiators, addresses, chap, disk } = exposure
+function toJson({ exposure, isServed, sessions, portals }: Kept): object {
+  const { iqn, poolName, name, id, initiators, addresses, chap, disk } = exposure
   const users =
     chap === null || chap === 'settings' ? chap : { user: chap.user, ...(chap.mutual && { mutual: chap.mutual.user }) }
   return { iqn, pool: poolName, image: name, id, portals, isServed, sessions, initiators, addresses, chap: users, disk }
@@ -99,9 +99,9 @@ async function sessions(refId: string | undefined, { json }: JsonOptions): Promi
   const kept = await withKeeper(keeper => keeper.look())
   const chosen = refId === undefined ? kept : kept.filter(({ exposure }) => exposure.name === imageOf(refId))
   if (refId !== undefined && chosen.length === 0) throw new Error(`${refId} is not exposed`)
-  const untold = chosen.find(each => each.sessions === undefined)
-  if (untold) throw new Error(`who is logged in to ${untold.iqn} cannot be told: one of its gateways does not answer`)
-  const found = chosen.flatMap(({ iqn, sessions = [] }) =>
+  const untold = chosen.find(each => each.sessions === undefined)?.exposure.iqn
+  if (untold !== undefined) throw new Error(`who is logged in to ${untold} cannot be told: a gateway does not answer`)
+  const found = chosen.flatMap(({ exposure: { iqn }, sessions = [] }) =>
     sessions.map(({ initiator, addresses }) => ({ iqn, initiator, addresses })),
   )
   if (json) console.log(JSON.stringify(found, null, 2))

@@ -2,18 +2,18 @@
 import type { Config } from '../config.js'
 import { openTgt, type TargetDriver } from '../iscsi/driver.js'
 import { TargetServiceDeniedError, TargetServiceDownError } from '../iscsi/errors.js'
-import { iqnPrefix } from '../names.js'
 import { type Examination, Trouble } from './examination.js'
 import { checkGateways } from './gateways.js'
 
 /** Nothing, where volumes are not to be exposed. */
 export async function checkTargets(examination: Examination, config: Config): Promise<void> {
   const ended = new AbortController()
+  const prefixes = new Set([config.iscsi.iqnPrefix])
   switch (config.iscsi.driver) {
     case 'none':
       return
     case 'tgt':
-      await examination.check('iscsi', () => describeTgt(openTgt(config, iqnPrefix, ended.signal), config))
+      await examination.check('iscsi', () => describeTgt(openTgt(config, prefixes, ended.signal), config))
       break
     case 'ceph-iscsi':
       await checkGateways(examination, config, ended.signal)

@@ -35,7 +35,6 @@ interface CephIscsiOptions {
   dashboard: DashboardSettings
   /** Those of the settings. */
   portals: readonly GatewayPortal[]
-  iqnPrefix: string
   /** Ends all that is asked, and not yet answered. */
   signal: AbortSignal
 }
@@ -168,8 +167,7 @@ export class CephIscsiDriver implements TargetDriver {
 
   async #list(): Promise<GatewayTarget[]> {
     const call = { what: 'list the targets', method: 'GET', resource } as const
-    const all = parse(z.array(gatewayTargetSchema), call, await this.#dashboard.ask(call))
-    const targets = all.filter(({ target_iqn }) => target_iqn.startsWith(`${this.#options.iqnPrefix}:`))
+    const targets = parse(z.array(gatewayTargetSchema), call, await this.#dashboard.ask(call))
     this.#listed = { at: Date.now(), targets }
     return targets
   }

@@ -67,6 +67,12 @@ export interface ExposedTarget {
   iqn: string
   /** Undefined: it cannot be told. */
   sessions: readonly Session[] | undefined
+  /** What it shows, where that is known. */
+  disk?: {
+    /** `pool/image` */
+    image: string
+    identity: Identity
+  }
 }
 
 /** A gateway, by the name that it has for itself, and one of its addresses. */
@@ -80,7 +86,7 @@ export interface Portal {
 }
 
 /**
- * Does what is asked for the targets of one prefix; others it neither lists nor touches. All of it can be done again.
+ * Does what is asked for the targets of our prefixes; others it neither lists nor touches. All of it can be done again.
  *
  * What it throws is of errors.ts: in particular {@link TargetServiceDownError}, when there are no targets at all.
  */
@@ -118,25 +124,30 @@ export interface TargetDriver {
 interface DriverOptions {
   config: Pick<Config, 'agentId' | 'iscsi' | 'ceph'>
   cluster: Cluster
-  iqnPrefix: string
+  /** Of the names that are ours, up to the colon; there can be more of them later. */
+  prefixes: ReadonlySet<string>
   /** Ends all that is asked of it, and not yet answered. */
   signal: AbortSignal
 }
 
 /** Undefined: volumes are not exposed. */
-export function openDriver({ config, cluster, iqnPrefix, signal }: DriverOptions): TargetDriver | undefined {
+export function openDriver({ config, cluster, prefixes, signal }: DriverOptions): TargetDriver | undefined {
   const { driver, dashboard, portals } = config.iscsi
   switch (driver) {
     case 'none':
       return undefined
     case 'tgt':
-      return openTgt(config, iqnPrefix, signal)
+      return openTgt(config, prefixes, signal)
     case 'ceph-iscsi':
-      return new CephIscsiDriver({ cluster, config, dashboard, portals, iqnPrefix, signal })
+      return new CephIscsiDriver({ cluster, config, dashboard, portals, signal })
   }
 }
 
-export function openTgt({ iscsi, ceph }: Pick<Config, 'iscsi' | 'ceph'>, iqnPrefix: string, signal: AbortSignal) {
+export function openTgt(
+  { iscsi, ceph }: Pick<Config, 'iscsi' | 'ceph'>,
+  prefixes: ReadonlySet<string>,
+  signal: AbortSignal,
+): TgtDriver {
   const [portal] = iscsi.portals
-  return new TgtDriver({ control: new TgtControl(iscsi.tgt, signal), portal, ceph, iqnPrefix })
+  return new TgtDriver({ control: new TgtControl(iscsi.tgt, signal), portal, ceph, prefixes })
 }

@@ -46,8 +46,15 @@ export class ChapUserTakenError extends JobError {
 
 /** Initiators are logged in. */
 export function attachedBy(iqn: string, sessions: readonly Session[]): BlockedError {
-  const initiators = [...new Set(sessions.flatMap(({ initiator }) => initiator ?? []))]
-  const blockers = initiators.map(name => ({ kind: 'initiator', name }) as const)
-  const by = initiators.length > 0 ? initiators.join(', ') : 'an initiator whose name is not known'
-  return new BlockedError('TARGET_BUSY', `${iqn} is in use by ${by}`, blockers, { retryable: true })
+  const blockers = initiatorsOf(sessions).map(name => ({ kind: 'initiator', name }) as const)
+  return new BlockedError('TARGET_BUSY', `${iqn} is in use by ${nameUsers(sessions)}`, blockers, { retryable: true })
+}
+
+/** For people. */
+export function nameUsers(sessions: readonly Session[]): string {
+  return initiatorsOf(sessions).join(', ') || 'an initiator whose name is not known'
+}
+
+function initiatorsOf(sessions: readonly Session[]): string[] {
+  return [...new Set(sessions.flatMap(({ initiator }) => initiator ?? []))]
 }

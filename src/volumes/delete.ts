@@ -20,7 +20,6 @@ import type { Services } from '../jobs/actions.js'
 import { cephName, dataSchema, sizeAliases, sizeInMiB } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
-import { iqnOf } from '../names.js'
 import { clonedTo, keptBy, openBy, othersAt, strangersAt, throwBlocked } from './blockers.js'
 import { type Origin, originOf, releaseOrigin } from './chain.js'
 import { addDue } from './due.js'
@@ -122,12 +121,23 @@ export function deletedResult(
   }
 }
 
+/** A target that the volume has. */
+interface Served {
+  iqn: string
+  sessions: readonly Session[]
+  /** How many have the image open for it. */
+  openers: number
+}
+
 /** Null if there is none: one in the trash is deleted already. */
 async function findDeletable(services: Services, plan: DeletePlan): Promise<Reachable | null> {
   const exposure = await exposureOf(services, plan)
-  const sessions = exposure === null ? [] : await sessionsOf(services, plan)
-  const openers = openersOf(services, exposure)
-  const found = await findVolume(services, plan, image => checkFree(image, plan, sessions, openers))
+  const target = exposure && {
+    iqn: exposure.iqn,
+    sessions: await sessionsOf(services, exposure),
+    openers: openersOf(services, exposure),
+  }
+  const found = await findVolume(services, plan, image => checkFree(image, plan, target))
   return found && { ...found, exposure }
 }
 
@@ -186,19 +196,18 @@ async function isBeingRemoved(pool: Pool, id: string): Promise<boolean> {
  * Names all that keeps the volume from being deleted: clones, unless they are to be flattened and may be; snapshots of
  * others; initiators that are logged in, unless they are to lose it; whoever has it open.
  *
- * @param sessions - Of its target.
- * @param openers - How many have it open for its target.
+ * @param target - Null: it has none.
  */
-async function checkFree(image: Image, plan: DeletePlan, sessions: readonly Session[], openers: number): Promise<void> {
+async function checkFree(image: Image, plan: DeletePlan, target: Served | null): Promise<void> {
   const children = await lastingChildren(image, plan)
   const kept = await snapshotsOfOthers(image, plan)
-  const others = await strangersAt(image, openers)
-  const isInUse = sessions.length > 0 && !plan.force
+  const others = await strangersAt(image, target?.openers ?? 0)
+  const isInUse = target !== null && target.sessions.length > 0 && !plan.force
   const whose = plan.flattensChildren ? ' that are not to be changed' : ''
   throwBlocked([
     ...(children.length > 0 ? [clonedTo(image.path, children, whose)] : []),
     ...(kept.length > 0 ? [keptBy(image.path, kept, '')] : []),
-    ...(isInUse ? [attachedBy(iqnOf(plan.name), sessions)] : []),
+    ...(isInUse ? [attachedBy(target.iqn, target.sessions)] : []),
     ...(others.length > 0 ? [openBy(image.path, others)] : []),
   ])
 }
@@ -308,7 +317,7 @@ async function onceClosed(pool: Pool, plan: DeletePlan, work: () => Promise<void
       return true
     } catch (error) {
       if (error instanceof ImageNotFoundError) return false
-      if (error instanceof ImageHasSnapshotsError) await lookAt(pool, plan.name, image => checkFree(image, plan, [], 0))
+      if (error instanceof ImageHasSnapshotsError) await lookAt(pool, plan.name, image => checkFree(image, plan, null))
       if (!(error instanceof ImageBusyError)) throw error
       const others = (await lookAt(pool, plan.name, othersAt)) ?? []
       if (others.length > 0 || Date.now() > giveUpAt) throw openBy(plan.image, others)

@@ -3,9 +3,9 @@ import { type AddressInfo, createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type Cluster, MiB } from '../../lib/index.js'
-import { readTargetConfig } from '../../src/config.js'
+import { defaultIqnPrefix, readTargetConfig } from '../../src/config.js'
 import { openDriver, type Target, type TargetDriver } from '../../src/iscsi/driver.js'
-import { iqnOf, iqnPrefix } from '../../src/names.js'
+import { iqnOf } from '../../src/names.js'
 import { until } from '../support/broker.js'
 import { testCluster } from '../support/cluster.js'
 import { FakeDashboard, refusal } from '../support/fake-dashboard.js'
@@ -40,7 +40,7 @@ async function newSite(t: Test, cluster: Cluster): Promise<Site> {
       CEPH_GW_ISCSI_HOST: 'gw-1.lab,gw-2.lab',
       CEPH_GW_ISCSI_IP: '10.0.0.1,10.0.0.2',
     })
-    const driver = openDriver({ config, cluster, iqnPrefix, signal })
+    const driver = openDriver({ config, cluster, prefixes: new Set([defaultIqnPrefix]), signal })
     if (driver === undefined) throw new Error('ISCSI_DRIVER is none')
     return driver
   }
@@ -48,7 +48,7 @@ async function newSite(t: Test, cluster: Cluster): Promise<Site> {
   t.teardown(() => pool.close())
   await pool.createImage(name, { size: 16 * MiB })
   const target = {
-    iqn: iqnOf(name),
+    iqn: iqnOf(defaultIqnPrefix, name),
     poolName: pool.name,
     name,
     identity: { serial: name, naa: '6b1946ac92492d2347c6235b4d261118' },
@@ -308,13 +308,16 @@ t.test('ceph-iscsi', async t => {
     }
     await cannot({ access: { initiators: [], addresses: ['10.0.0.0/24'] } }, /by their names, not by their addresses/)
     await cannot({ access: { initiators: ['eui.0123456789abcdef'], addresses: [] } }, /begin with iqn, not eui/)
-    await cannot({ iqn: iqnOf('Upper') }, /has capitals/)
+    await cannot({ iqn: iqnOf(defaultIqnPrefix, 'Upper') }, /has capitals/)
     await cannot({ disk: { ...target.disk, blockSize: 4096 } }, /512 bytes, not 4096/)
     await cannot({ portals: [{ ip: '10.0.0.1' }] }, /needs the name of its gateway/)
     await using pool = await cluster.openPool('rbd')
     const plain = `${target.name}-plain`
     await pool.createImage(plain, { size: MiB, features: ['layering'] })
-    await cannot({ name: plain, iqn: iqnOf(plain) }, /rbd feature enable rbd\/\S+-plain exclusive-lock/)
+    await cannot(
+      { name: plain, iqn: iqnOf(defaultIqnPrefix, plain) },
+      /rbd feature enable rbd\/\S+-plain exclusive-lock/,
+    )
     t.same(changes(fake), [])
   })
 

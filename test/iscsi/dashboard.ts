@@ -8,12 +8,12 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { Cluster } from '../../lib/index.js'
-import { type DashboardSettings, readTargetConfig } from '../../src/config.js'
+import { type DashboardSettings, defaultIqnPrefix, readTargetConfig } from '../../src/config.js'
 import { freePort } from '../../src/dev/ports.js'
 import { type StartedStack, startStack, stopStack } from '../../src/dev/stack.js'
 import { Dashboard } from '../../src/iscsi/dashboard.js'
 import { openDriver, type Target } from '../../src/iscsi/driver.js'
-import { iqnOf, iqnPrefix } from '../../src/names.js'
+import { iqnOf } from '../../src/names.js'
 import { until } from '../support/broker.js'
 import { cephkit } from '../support/command.js'
 import { FakeDashboard } from '../support/fake-dashboard.js'
@@ -163,7 +163,12 @@ t.test('the Dashboard', async t => {
     const stopping = new AbortController()
     t.teardown(() => stopping.abort())
     const iscsi = { ...config.iscsi, dashboard: { ...config.iscsi.dashboard, urls: [url] } }
-    const driver = openDriver({ config: { ...config, iscsi }, cluster: user, iqnPrefix, signal: stopping.signal })
+    const driver = openDriver({
+      config: { ...config, iscsi },
+      cluster: user,
+      prefixes: new Set([defaultIqnPrefix]),
+      signal: stopping.signal,
+    })
     return driver ?? none()
   }
 
@@ -183,7 +188,7 @@ t.test('the Dashboard', async t => {
     t.match(error, { dashboardCode: 'no_gateways_available', retryable: true, message: /trusted_ip_list/ })
     t.notMatch(String(error), secret)
     await t.rejects(
-      driver.sessions(iqnOf('disk')),
+      driver.sessions(iqnOf(defaultIqnPrefix, 'disk')),
       { code: 'ISCSI_REFUSED', message: /no_gateways_available/ },
       'which is not: nobody',
     )
@@ -386,7 +391,7 @@ function none(): never {
 
 function targetOf(name: string): Target {
   return {
-    iqn: iqnOf(name),
+    iqn: iqnOf(defaultIqnPrefix, name),
     poolName: 'rbd',
     name,
     identity: { serial: 'serial', naa: `6${'0'.repeat(31)}` },

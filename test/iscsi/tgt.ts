@@ -4,9 +4,11 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type Cluster, MiB, type Pool } from '../../lib/index.js'
-import { type Config, readConfig } from '../../src/config.js'
+import { type Config, defaultIqnPrefix, readConfig } from '../../src/config.js'
 import { openTgt, type Target, type TargetDriver } from '../../src/iscsi/driver.js'
-import { iqnOf, iqnPrefix } from '../../src/names.js'
+import { TgtDriver } from '../../src/iscsi/tgt.js'
+import { TgtControl, type TgtRequest } from '../../src/iscsi/tgt-control.js'
+import { iqnOf } from '../../src/names.js'
 import { until } from '../support/broker.js'
 import { run, testCluster } from '../support/cluster.js'
 import { testFolder } from '../support/golden.js'
@@ -27,7 +29,7 @@ interface Site {
 }
 
 function driverOf(config: Config, signal = new AbortController().signal): TargetDriver {
-  return openTgt(config, iqnPrefix, signal)
+  return openTgt(config, new Set([defaultIqnPrefix]), signal)
 }
 
 async function newSite(t: Test, cluster: Cluster): Promise<Site> {
@@ -43,11 +45,11 @@ async function newTarget(t: Test, { pool, driver }: Site, given: Partial<Target>
   const name = `iscsi-${process.pid}-${++images}`
   await pool.createImage(name, { size: 16 * MiB })
   t.teardown(async () => {
-    await driver.remove(iqnOf(name), true)
+    await driver.remove(iqnOf(defaultIqnPrefix, name), true)
     await pool.removeImage(name)
   })
   return {
-    iqn: iqnOf(name),
+    iqn: iqnOf(defaultIqnPrefix, name),
     poolName: pool.name,
     name,
     identity: { serial: `serial-${name}`, naa: `6${name.replace(/\D/g, '').padStart(31, '0')}` },
@@ -291,11 +293,11 @@ t.test('targets of tgtd', async t => {
     const target = await newTarget(t, site)
     await driver.ensure(target)
     await tgt.adm('target', 'new', '--tid', '5', '--targetname', 'iqn.2020-01.org.example:theirs')
-    const story = `iqn.2020-01.org.example:liar\nTarget 5: ${iqnPrefix}:to-be-removed`
+    const story = `iqn.2020-01.org.example:liar\nTarget 5: ${defaultIqnPrefix}to-be-removed`
     const liar = await Attached.openAs(t, story, tgt, target.iqn)
     t.match(await tgt.adm('target', 'show'), /^Target 5: .*to-be-removed/m, 'tgtd shows what it was told')
     await t.rejects(driver.list(), { code: 'ISCSI_REFUSED', message: /several lines/ })
-    await t.rejects(driver.remove(`${iqnPrefix}:to-be-removed`, true), { code: 'ISCSI_REFUSED' })
+    await t.rejects(driver.remove(`${defaultIqnPrefix}to-be-removed`, true), { code: 'ISCSI_REFUSED' })
     await liar.close()
     await until('the end of the session', async () => (await driver.list().catch(() => [])).length > 0)
     t.ok((await tgt.names()).includes('iqn.2020-01.org.example:theirs'))
@@ -307,7 +309,7 @@ t.test('targets of tgtd', async t => {
     const waiting = driverOf(site.config, ended.signal)
     tgt.signal('SIGSTOP')
     const listing = waiting.list()
-    const removing = waiting.remove(iqnOf('whatever'), false)
+    const removing = waiting.remove(iqnOf(defaultIqnPrefix, 'whatever'), false)
     ended.abort()
     await t.rejects(listing, { code: 'ISCSI_NO_ANSWER', retryable: true })
     await t.rejects(removing, { code: 'ISCSI_NO_ANSWER' }, 'which is not: there is none')
@@ -321,12 +323,35 @@ t.test('targets of tgtd', async t => {
       code: 'ISCSI_REFUSED',
       message: /cannot open rbd\/missing/,
     })
-    await t.rejects(driver.ensure({ ...target, iqn: `${iqnPrefix}:a_b` }), { code: 'ISCSI_REFUSED', message: /a_b/ })
+    await t.rejects(driver.ensure({ ...target, iqn: `${defaultIqnPrefix}a_b` }), {
+      code: 'ISCSI_REFUSED',
+      message: /a_b/,
+    })
     await t.rejects(driver.ensure({ ...target, poolName: 'a,b' }), { code: 'ISCSI_REFUSED', message: /comma/ })
     t.same(await driver.list(), [], 'and nothing is left')
     const secret = { ...target, chap: { user: 'x,y', password: 'not-to-be-seen' } }
     const error = await driver.ensure(secret).catch(error => error)
     t.notOk(JSON.stringify([error, error.message, error.stack]).includes('not-to-be-seen'))
+  })
+
+  await t.test('says when tgtd has begun anew in the middle', async t => {
+    class Restarting extends TgtControl {
+      override async ask(request: TgtRequest): Promise<string> {
+        if (request.mode === 'device' && request.operation === 'new') {
+          await tgt.kill()
+          await tgt.start()
+        }
+        return super.ask(request)
+      }
+    }
+    const target = await newTarget(t, site, { chap })
+    const { portals, tgt: access } = site.config.iscsi
+    const control = new Restarting(access, new AbortController().signal)
+    const options = { control, portal: portals[0], ceph: site.config.ceph, prefixes: new Set([defaultIqnPrefix]) }
+    await t.rejects(new TgtDriver(options).ensure(target), { code: 'ISCSI_DOWN', retryable: true })
+    t.same(await tgt.names(), [])
+    await driver.ensure(target)
+    t.equal(await capacity(tgt.url(target.iqn, { login })), 16 * MiB, 'and knows that the new one has no passwords')
   })
 
   await t.test('says that there is no tgtd', async t => {
