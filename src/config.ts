@@ -46,20 +46,40 @@ export interface Config {
   iscsi: {
     /** What exposes volumes; `none`: nothing does. */
     driver: (typeof iscsiDrivers)[number]
-    /** Where initiators find the targets. */
-    portal: { host?: string; ip: string }
+    /** What stands before an image's name in the name of its target, of those that are exposed from now on. */
+    iqnPrefix: string
+    /** Where initiators find the targets. tgtd has one, on this host. */
+    portals: [Place, ...Place[]]
     /** What initiators log in with, unless a job says otherwise. Null: without a password. */
     chap: { user: string; password: string } | null
     /** Of volumes that are exposed from now on. */
     disk: { blockSize: number; writeCache: boolean; discard: boolean }
     /** The control socket of tgtd: a path, to which tgtd adds the port. */
     tgt: { socket: string; controlPort: number }
+    dashboard: DashboardSettings
   }
   inventoryIntervalMs: number
   heartbeatIntervalMs: number
   /** How long a create may take to become ready. */
   createTimeoutMs: number
   log: LogSettings
+}
+
+/** An address of a host, and the host's name. */
+interface Place {
+  host?: string
+  ip: string
+}
+
+/** What the driver `ceph-iscsi` asks; with another one there need not be any. */
+export interface DashboardSettings {
+  /** Of the Dashboard at each ceph-mgr. */
+  urls: readonly string[]
+  user: string
+  password: string
+  /** The first header Accept that is tried. */
+  accept: string
+  checksCertificate: boolean
 }
 
 export interface LogSettings {
@@ -83,7 +103,7 @@ export class ConfigError extends Error {
 
 const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 
-const iscsiDrivers = ['tgt', 'none'] as const
+const iscsiDrivers = ['tgt', 'ceph-iscsi', 'none'] as const
 
 /** A timer that is to wait longer than this does not wait at all. */
 const longestTimeoutMs = 2 ** 31 - 1
@@ -106,13 +126,29 @@ export function agentQueue(agentId: string): string {
 }
 
 /** Either means nothing without the other. */
-export const chapPair = ['CEPH_TARGET_USER', 'CEPH_TARGET_PASSWORD'] as const
+const chapPair = ['CEPH_TARGET_USER', 'CEPH_TARGET_PASSWORD'] as const
+
+/** Of those that go together, one that is right may be of no use when another one is wrong. */
+export const togetherSettings = [chapPair, ['CEPH_GW_ISCSI_HOST', 'CEPH_GW_ISCSI_IP']] as const
+
+/** What the driver `ceph-iscsi` cannot do without. */
+export const dashboardNeeds = ['CEPH_API_URL', 'CEPH_API_USER', 'CEPH_API_PASSWORD', 'CEPH_GW_ISCSI_HOST'] as const
 
 /** As ceph-iscsi takes them, and most initiators. */
 export const chapUser = /^[\w.:@_-]{8,64}$/
 export const chapUserIs = 'must be 8 to 64 of letters, digits, . : @ _ and -'
 export const chapPassword = /^[\w@/_-]{12,16}$/
 export const chapPasswordIs = 'must be 12 to 16 of letters, digits, @ / _ and -'
+
+/** The one that all had before there was a setting. */
+export const defaultIqnPrefix = 'iqn.2001-07.org.openhvx:'
+
+/** RFC 3720, 3.2.6.3.1: a month in which somebody had a domain, and that domain in reverse. What follows is theirs to give. */
+const iqnPrefix = /^iqn\.\d{4}-(0[1-9]|1[0-2])(\.[a-z\d]([a-z\d-]*[a-z\d])?)+:$/
+const iqnPrefixIs = `must be a month, a domain in reverse and a colon, such as ${defaultIqnPrefix}`
+
+/** Leaves 63 characters of the 223 for the name of an image. */
+const longestIqnPrefix = 160
 
 const settings = z.object({
   BROKER_URL: z.string('is not set').refine(isAmqpUrl, 'must be an amqp:// or amqps:// URL'),
@@ -142,8 +178,24 @@ const settings = z.object({
   CLONE_DEPTH_HARD: integer(1, longestChain, 16),
   TRASH_DELAY_MS: integer(0, longestTrashDelayMs, 0),
   ISCSI_DRIVER: z.enum(iscsiDrivers, `must be one of ${iscsiDrivers.join(', ')}`).default('tgt'),
-  CEPH_GW_ISCSI_HOST: z.string().optional(),
-  CEPH_GW_ISCSI_IP: z.string().refine(isAddress, 'must be an IP address').default('127.0.0.1'),
+  IQN_PREFIX: z
+    .string()
+    .max(longestIqnPrefix, `must be at most ${longestIqnPrefix} characters`)
+    .regex(iqnPrefix, iqnPrefixIs)
+    .default(defaultIqnPrefix),
+  CEPH_GW_ISCSI_HOST: list(name => name !== '', 'must be a name, or several with commas between').default([]),
+  CEPH_GW_ISCSI_IP: list(isAddress, 'must be an IP address, or several with commas between').default(['127.0.0.1']),
+  CEPH_API_URL: list(
+    isDashboardUrl,
+    'must be an http:// or https:// URL without a password, or several with commas',
+  ).default([]),
+  CEPH_API_USER: z.string().optional(),
+  CEPH_API_PASSWORD: z.string().optional(),
+  CEPH_API_ACCEPT: z
+    .string()
+    .regex(/^application\/vnd\.ceph\.api\.v\d+\.\d+\+json$/, 'must be as application/vnd.ceph.api.v1.0+json')
+    .default('application/vnd.ceph.api.v1.0+json'),
+  CEPH_INSECURE_TLS: boolean(false),
   CEPH_TARGET_USER: z.string().regex(chapUser, chapUserIs).optional(),
   CEPH_TARGET_PASSWORD: z.string().regex(chapPassword, chapPasswordIs).optional(),
   ISCSI_BLOCK_SIZE: z.enum(['512', '4096'], 'must be 512 or 4096').default('512').transform(Number),
@@ -162,8 +214,6 @@ const settings = z.object({
   LOG_SERVICE_NAME: z.string().default('storage-controller'),
 })
 
-const wholeSettings = settings.superRefine(checkChap)
-
 const cephKeys = {
   CEPH_CONF: true,
   CEPH_USER: true,
@@ -176,8 +226,14 @@ const cephSettings = settings.pick(cephKeys)
 
 const iscsiKeys = {
   ISCSI_DRIVER: true,
+  IQN_PREFIX: true,
   CEPH_GW_ISCSI_HOST: true,
   CEPH_GW_ISCSI_IP: true,
+  CEPH_API_URL: true,
+  CEPH_API_USER: true,
+  CEPH_API_PASSWORD: true,
+  CEPH_API_ACCEPT: true,
+  CEPH_INSECURE_TLS: true,
   CEPH_TARGET_USER: true,
   CEPH_TARGET_PASSWORD: true,
   ISCSI_BLOCK_SIZE: true,
@@ -187,12 +243,10 @@ const iscsiKeys = {
   TGT_CONTROL_PORT: true,
 } as const
 
-const targetSettings = settings
-  .pick({ ...cephKeys, ...iscsiKeys, STORAGE_CONTROLLER_AGENT_ID: true })
-  .superRefine(checkChap)
+const targetKeys = { ...cephKeys, ...iscsiKeys, STORAGE_CONTROLLER_AGENT_ID: true } as const
 
 /** Their wrong values are not shown. */
-const secret = new Set(['BROKER_URL', 'RMQ_URL', 'CEPH_TARGET_PASSWORD'])
+const secret = new Set(['BROKER_URL', 'RMQ_URL', 'CEPH_TARGET_PASSWORD', 'CEPH_API_URL', 'CEPH_API_PASSWORD'])
 
 /**
  * Reads the settings. One that is blank counts as not set, except TASK_QUEUE, where blank has a meaning.
@@ -200,7 +254,7 @@ const secret = new Set(['BROKER_URL', 'RMQ_URL', 'CEPH_TARGET_PASSWORD'])
  * @throws {ConfigError}
  */
 export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
-  return deepFreeze(configOf(parse(wholeSettings, environment)))
+  return deepFreeze(configOf(parse(withRules(settings), environment)))
 }
 
 /**
@@ -220,7 +274,7 @@ export function readCephConfig(environment: NodeJS.ProcessEnv = process.env): Co
 export function readTargetConfig(
   environment: NodeJS.ProcessEnv = process.env,
 ): Pick<Config, 'agentId' | 'ceph' | 'iscsi'> {
-  const values = parse(targetSettings, environment)
+  const values = parse(withRules(settings.pick(targetKeys)), environment)
   const agentId = values.STORAGE_CONTROLLER_AGENT_ID
   return deepFreeze({ agentId, ceph: cephConfigOf(values), iscsi: iscsiConfigOf(values) })
 }
@@ -282,10 +336,11 @@ function cephConfigOf(values: z.output<typeof cephSettings>): Config['ceph'] {
 }
 
 function iscsiConfigOf(values: Pick<z.output<typeof settings>, keyof typeof iscsiKeys>): Config['iscsi'] {
-  const { CEPH_GW_ISCSI_HOST: host, CEPH_TARGET_USER: user, CEPH_TARGET_PASSWORD: password } = values
+  const { CEPH_TARGET_USER: user, CEPH_TARGET_PASSWORD: password } = values
   return {
     driver: values.ISCSI_DRIVER,
-    portal: { ...(host !== undefined && { host }), ip: values.CEPH_GW_ISCSI_IP },
+    iqnPrefix: values.IQN_PREFIX,
+    portals: portalsOf(values.CEPH_GW_ISCSI_HOST, values.CEPH_GW_ISCSI_IP),
     chap: user !== undefined && password !== undefined ? { user, password } : null,
     disk: {
       blockSize: values.ISCSI_BLOCK_SIZE,
@@ -293,17 +348,95 @@ function iscsiConfigOf(values: Pick<z.output<typeof settings>, keyof typeof iscs
       discard: values.ISCSI_DISCARD,
     },
     tgt: { socket: values.TGT_IPC_SOCKET, controlPort: values.TGT_CONTROL_PORT },
+    dashboard: {
+      urls: values.CEPH_API_URL,
+      user: values.CEPH_API_USER ?? '',
+      password: values.CEPH_API_PASSWORD ?? '',
+      accept: values.CEPH_API_ACCEPT,
+      checksCertificate: !values.CEPH_INSECURE_TLS,
+    },
   }
 }
 
-type ChapSettings = Partial<Record<(typeof chapPair)[number], string | undefined>>
+/** As many of both, if there are names at all. */
+function portalsOf(hosts: readonly string[], ips: readonly string[]): Config['iscsi']['portals'] {
+  const [first = { ip: '' }, ...others] = ips.map((ip, index) => {
+    const host = hosts[index]
+    return host === undefined ? { ip } : { host, ip }
+  })
+  return [first, ...others]
+}
 
-function checkChap(values: ChapSettings, context: z.core.$RefinementCtx): void {
-  const missing = chapPair.filter(setting => values[setting] === undefined)
-  for (const setting of missing.length === 1 ? missing : []) {
-    const other = chapPair.find(each => each !== setting)
-    context.addIssue({ code: 'custom', path: [setting], message: `is not set, and ${other} is` })
+type TogetherSettings = Pick<z.output<typeof settings>, keyof typeof iscsiKeys>
+
+interface Rule {
+  setting: keyof TogetherSettings
+  message: string
+  /** Of a setting that is wrong by itself, which has been named, there may be the text, or nothing. */
+  holds: (values: TogetherSettings) => boolean
+}
+
+const chapRules = chapPair.map((setting, index): Rule => {
+  const other = chapPair[1 - index] ?? setting
+  return {
+    setting,
+    message: `is not set, and ${other} is`,
+    holds: values => values[setting] !== undefined || values[other] === undefined,
   }
+})
+
+const dashboardRules = dashboardNeeds.map((setting): Rule => {
+  const isSet = (value: string | string[] | undefined) => value !== undefined && value.length > 0
+  return {
+    setting,
+    message: 'is not set, and ISCSI_DRIVER=ceph-iscsi needs it',
+    holds: values => values.ISCSI_DRIVER !== 'ceph-iscsi' || isSet(values[setting]),
+  }
+})
+
+const rules: readonly Rule[] = [
+  ...chapRules,
+  ...dashboardRules,
+  {
+    setting: 'CEPH_GW_ISCSI_IP',
+    message: 'must be one: tgt exposes volumes on this host',
+    holds: ({ ISCSI_DRIVER, CEPH_GW_ISCSI_IP }) => ISCSI_DRIVER !== 'tgt' || countOf(CEPH_GW_ISCSI_IP, 1) === 1,
+  },
+  {
+    setting: 'CEPH_GW_ISCSI_HOST',
+    message: 'must be as many as CEPH_GW_ISCSI_IP, or none',
+    holds: ({ CEPH_GW_ISCSI_HOST, CEPH_GW_ISCSI_IP }) => {
+      const hosts = countOf(CEPH_GW_ISCSI_HOST, 0)
+      return hosts === 0 || hosts === countOf(CEPH_GW_ISCSI_IP, hosts)
+    },
+  },
+  {
+    setting: 'ISCSI_BLOCK_SIZE',
+    message: 'must be 512: ceph-iscsi has no other',
+    holds: ({ ISCSI_DRIVER, ISCSI_BLOCK_SIZE }) => ISCSI_DRIVER !== 'ceph-iscsi' || ISCSI_BLOCK_SIZE !== 4096,
+  },
+]
+
+/** @param otherwise - If it is wrong by itself. */
+function countOf(parts: string[], otherwise: number): number {
+  return Array.isArray(parts) ? parts.length : otherwise
+}
+
+/** All that is wrong is named at once, so this is looked at whatever else is. */
+function withRules<T extends z.ZodType<TogetherSettings>>(schema: T): T {
+  const when = () => true
+  return rules.reduce(
+    (ruled, { setting, message, holds }) => ruled.refine(holds, { path: [setting], message, when }),
+    schema,
+  )
+}
+
+function list(fits: (part: string) => boolean, message: string) {
+  const parts = (text: string) => text.split(',').map(part => part.trim())
+  return z
+    .string()
+    .refine(text => parts(text).every(fits), message)
+    .transform(parts)
 }
 
 function name(fallback: string, longest = longestName) {
@@ -338,6 +471,13 @@ function isAmqpUrl(text: string): boolean {
   if (!URL.canParse(text)) return false
   const { protocol, hostname } = new URL(text)
   return (protocol === 'amqp:' || protocol === 'amqps:') && hostname !== ''
+}
+
+function isDashboardUrl(text: string): boolean {
+  if (!URL.canParse(text)) return false
+  const { protocol, username, password, search, hash } = new URL(text)
+  const isBare = username === '' && password === '' && search === '' && hash === ''
+  return (protocol === 'http:' || protocol === 'https:') && isBare
 }
 
 function describeProblem({ path, message }: z.core.$ZodIssue, given: Record<string, string | undefined>): string {

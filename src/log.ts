@@ -79,7 +79,8 @@ export function redactor(secrets: readonly string[]): (line: string) => string {
 
 /** For what is told by an agent that is so configured. */
 export function redactorOf({ broker, iscsi }: Pick<Config, Secretive>): (text: string) => string {
-  return redactor([...secretsOf(broker.url), ...(iscsi.chap === null ? [] : [iscsi.chap.password])])
+  const { chap, dashboard } = iscsi
+  return redactor([...secretsOf(broker.url), ...(chap === null ? [] : [chap.password]), dashboard.password])
 }
 
 function secretsOf(url: string): string[] {

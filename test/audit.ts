@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
 import { type Image, MiB, type Pool } from '../lib/index.js'
 import { audit, type Finding } from '../src/audit/audit.js'
+import { defaultIqnPrefix, readTargetConfig } from '../src/config.js'
 import { holderOf, instanceObject, journalNamespace, locksObject } from '../src/journal/layout.js'
 import type { JobRecord } from '../src/journal/record.js'
 import type { Records } from '../src/journal/records.js'
@@ -11,7 +12,9 @@ import { writeMark } from '../src/volumes/mark.js'
 import { writeStamp } from '../src/volumes/stamp.js'
 import { startAgentProcess } from './support/agent-process.js'
 import { TestSite, until } from './support/broker.js'
+import { run } from './support/cluster.js'
 import { newJob, newRecord, openRecords, outcomeOf } from './support/journal.js'
+import { Attached, Tgt } from './support/tgt.js'
 
 async function setUp(t: Test) {
   const site = await TestSite.open(t)
@@ -220,7 +223,7 @@ t.test('the volumes', async t => {
     const clone = site.job('storage.clone', { refId: 'source', name: 'copy' })
     t.match(await site.perform(clone), { ok: false, code: 'IMAGE_NOT_OURS' })
     t.same(await look(), [], 'neither is there')
-    const name = imageName({ taskId: clone.taskId, tenantId: 'acme', name: 'copy' })
+    const name = imageName({ taskId: clone.taskId, tenantId: 'acme', name: 'copy' }, defaultIqnPrefix)
     await pool.createImage(name, { size: MiB })
     t.match(told(await look()), [{ kind: 'image', name: `${poolName}/${name}`, agent, fixable: true }])
     t.same(await fixAll(), [])
@@ -250,6 +253,7 @@ t.test('the volumes', async t => {
     await t.rejects(finding?.fix?.() ?? Promise.resolve(), /is left alone/)
     t.same(await others(), ['wanted'])
     await pool.removeImage('wanted')
+    await until('the agent to have done it again', async () => (await records.listOpen(agent).next()).done === true)
   })
 
   await t.test('what somebody else has made is none of our business', async t => {
@@ -274,3 +278,109 @@ t.test('an agent that was killed with a job in hand', async t => {
   await until('the job to be done', async () => (await look()).length === 0)
   t.equal((await site.imageNames()).length, 1)
 })
+
+t.test('what is exposed', async t => {
+  const { site, look: lookAtCluster, agent, poolName, records } = await setUp(t)
+  const tgt = await Tgt.start(t)
+  const environment = { ...site.environment, ...tgt.environment }
+  const targets = readTargetConfig(environment)
+  const look = () => audit({ cluster: site.cluster, poolName, records, targets })
+  const fixAll = async () => {
+    for (const { fix } of await look()) await fix?.()
+    return await look()
+  }
+  const agentAtWork = await site.startAgent(tgt.environment)
+  const create = async (name: string) => (await site.succeed(site.job('storage.create', { name, sizeMB: 8 }))).disk
+  const [served, renamed, trashed, unlisted, closed] = [
+    await create('served'),
+    await create('renamed'),
+    await create('trashed'),
+    await create('unlisted'),
+    await create('closed'),
+  ]
+  const hidden = await create('hidden')
+  await site.succeed(site.job('storage.unexpose', { refId: hidden.refId }))
+  await agentAtWork.stop()
+  t.same(await look(), [], 'is as it should be')
+  const lists = await site.cluster.openPool(poolName, { namespace: 'cephkit.iscsi' })
+  t.teardown(() => lists.close())
+  const entries = lists.object(`exposed/${agent}`)
+  const keyOf = ({ name }: { name: string }) => `${poolName}/${name}`
+  const exposureOf = async (disk: { name: string }) =>
+    JSON.parse(`${(await entries.getOmap([keyOf(disk)])).entries.get(keyOf(disk))}`)
+  const kept = new Map([...(await entries.getOmap([served, renamed, trashed, unlisted, closed].map(keyOf))).entries])
+
+  const removeTarget = async (iqn: string) => {
+    const [, tid = ''] = new RegExp(`^Target (\\d+): ${iqn}$`, 'm').exec(await tgt.adm('target', 'show')) ?? []
+    await tgt.adm('target', 'delete', '--force', '--tid', tid)
+  }
+
+  await t.test('an entry without an image', async t => {
+    const gone = { ...(await exposureOf(served)), name: 'gone', id: 'gone', iqn: `${defaultIqnPrefix}gone` }
+    const other = { ...gone, name: served.name, poolName, id: 'another' }
+    await entries.setOmap({ [`${poolName}/gone`]: JSON.stringify(gone), [keyOf(served)]: JSON.stringify(other) })
+    t.match(told(await look()).sort(byName), [
+      { kind: 'exposure', name: keyOf(served), agent, says: /another image has its name/, fixable: true },
+      { kind: 'exposure', name: `${poolName}/gone`, agent, says: /no such image/, fixable: true },
+    ])
+    const [finding] = (await look()).filter(({ name }) => name === keyOf(served))
+    await entries.setOmap({ [keyOf(served)]: kept.get(keyOf(served)) ?? '' })
+    await finding?.fix?.()
+    t.match(await exposureOf(served), { id: served.id }, 'it was exposed anew meanwhile')
+    t.same(await fixAll(), [])
+  })
+
+  await t.test('an entry of an image that has another name, or is in the trash', async t => {
+    for (const { refId } of [renamed, trashed]) await removeTarget(refId)
+    await run('rbd', 'rename', keyOf(renamed), `${poolName}/new-name`)
+    await run('rbd', 'trash', 'mv', keyOf(trashed))
+    const ofTheseTwo = async () => (await look()).filter(({ kind }) => kind === 'exposure')
+    t.match(told(await ofTheseTwo()).sort(byName), [
+      { name: keyOf(renamed), agent, says: /called new-name now/, fixable: true },
+      { name: keyOf(trashed), agent, says: /is in the trash/, fixable: false },
+    ])
+    await run('rbd', 'rename', `${poolName}/new-name`, keyOf(renamed))
+    await run('rbd', 'trash', 'restore', '--pool', poolName, trashed.id)
+    t.same(await look(), [])
+  })
+
+  await t.test('a volume that was exposed, and is in no list; its target, which nobody looks after', async t => {
+    const agentAgain = await site.startAgent(tgt.environment)
+    await until('the targets', async () => (await tgt.names()).length === 5)
+    await agentAgain.stop()
+    const attached = await Attached.open(t, tgt.url(unlisted.refId))
+    await entries.removeOmap([keyOf(unlisted)])
+    t.match(told(await look()), [
+      { kind: 'exposure', name: keyOf(unlisted), agent, says: /in no list/, fixable: false },
+      { kind: 'target', name: unlisted.refId, says: /no agent has it.* iqn\S+ uses it/, fixable: true },
+    ])
+    const [, stray] = await look()
+    await t.rejects(stray?.fix?.() ?? Promise.resolve(), { code: 'TARGET_BUSY' })
+    await attached.close()
+    await until('the end of the session', async () => !(await tgt.adm('target', 'show')).includes('Connection:'))
+    await stray?.fix?.()
+    t.match(told(await look()), [{ kind: 'exposure', name: keyOf(unlisted) }])
+    t.notOk((await tgt.names()).includes(unlisted.refId))
+    t.same((await lookAtCluster()).length, 1, 'also where there are no targets')
+    await entries.setOmap({ [keyOf(unlisted)]: kept.get(keyOf(unlisted)) ?? '' })
+  })
+
+  await t.test('what is closed for a job that is over, and what cannot be read', async t => {
+    await entries.setOmap({
+      [keyOf(closed)]: JSON.stringify({ ...(await exposureOf(closed)), isClosed: true }),
+      [keyOf(unlisted)]: '{',
+    })
+    t.match(told(await look()).sort(byName), [
+      { kind: 'exposure', name: keyOf(closed), agent, says: /storage.expose opens it/, fixable: false },
+      { kind: 'exposure', name: keyOf(unlisted), agent, says: /cannot be read/, fixable: false },
+    ])
+  })
+
+  await t.test('the targets of other people are none of our business', async t => {
+    const before = await look()
+    await tgt.adm('target', 'new', '--tid', '5', '--targetname', 'iqn.2020-01.org.example:theirs')
+    t.same(told(await look()), told(before))
+  })
+})
+
+const byName = (a: { name: string }, b: { name: string }) => (a.name < b.name ? -1 : 1)

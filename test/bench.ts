@@ -20,11 +20,13 @@ import {
   toTable,
 } from '../scripts/bench/harness.js'
 import { measureIo } from '../scripts/bench/io.js'
+import { measureIscsi } from '../scripts/bench/iscsi.js'
 import { measureLifecycle } from '../scripts/bench/lifecycle.js'
 import { measureListing } from '../scripts/bench/listing.js'
 import { measureLoop } from '../scripts/bench/loop.js'
 import { measureStreams } from '../scripts/bench/streams.js'
 import { testCluster, testPool } from './support/cluster.js'
+import { Tgt } from './support/tgt.js'
 
 const comparison: Comparison = {
   part: 'lifecycle',
@@ -121,7 +123,7 @@ t.test('a part or an option that does not exist is told in a line', async t => {
   const chart = await bench('listing', '--chart', 'chart.svg')
   t.match(chart, { status: 1, stdout: '', stderr: '--chart is of the part io\n' })
   const help = await bench('--help')
-  t.match(help.stdout, /^Parts: lifecycle, listing, streams, io, loop, agent\./m)
+  t.match(help.stdout, /^Parts: lifecycle, listing, streams, io, loop, agent, iscsi\./m)
   const option = await bench('--fast')
   t.match(option, { status: 1, stdout: '', stderr: /^Unknown option '--fast'.*\n$/ })
 })
@@ -299,4 +301,32 @@ t.test('agent measures jobs beside the bare library, and leaves nothing behind',
     channel.on('error', () => {}) // what is asked rejects with it
     await t.rejects(channel.checkQueue(`${namespace}-2.${queue}`), { code: 404 }, `there is no queue of its ${queue}`)
   }
+})
+
+t.test('iscsi measures a target beside fio, and jobs beside commands, and leaves nothing behind', async t => {
+  const { signal } = new AbortController()
+  const tgt = await Tgt.start(t)
+  Object.assign(process.env, tgt.environment)
+  let namespace = ''
+  const rows = await withPlace(signal, place => {
+    namespace = place.namespace
+    const scale = { size: 16 * MiB, depth: 32, turns: 1, seconds: 0.1, logins: 1 }
+    return measureIscsi({ ...place, quick: true, signal }, scale)
+  })
+  t.same(
+    rows.map(({ load, metric, peerName, need }) => [load, metric, peerName, need]),
+    [
+      ['4 KiB random read, depth 32', 'rate', 'fio, rbd', null],
+      ['4 KiB random write, depth 32', 'rate', 'fio, rbd', null],
+      ['storage.expose to first login', 'p50', 'tgtadm, three commands', null],
+      ['storage.create to first login', 'p50', 'rbd create and the same', null],
+    ],
+  )
+  t.ok(rows.every(({ ours, peer }) => ours > 0 && peer > 0))
+  t.same(await tgt.names(), [])
+  const cluster = await testCluster(t)
+  t.same(
+    (await cluster.listPools()).filter(name => name.startsWith(namespace)),
+    [],
+  )
 })

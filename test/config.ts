@@ -41,10 +41,18 @@ t.test('what is not set is as the control plane expects it', async t => {
     volumes: { cloneDepthSoft: 8, cloneDepthHard: 16, trashDelayMs: 0 },
     iscsi: {
       driver: 'tgt',
-      portal: { ip: '127.0.0.1' },
+      iqnPrefix: 'iqn.2001-07.org.openhvx:',
+      portals: [{ ip: '127.0.0.1' }],
       chap: null,
       disk: { blockSize: 512, writeCache: true, discard: false },
       tgt: { socket: '/var/run/tgtd/socket', controlPort: 0 },
+      dashboard: {
+        urls: [],
+        user: '',
+        password: '',
+        accept: 'application/vnd.ceph.api.v1.0+json',
+        checksCertificate: true,
+      },
     },
     inventoryIntervalMs: 300_000,
     heartbeatIntervalMs: 60_000,
@@ -68,8 +76,14 @@ t.test('what is set counts', async t => {
     CLONE_DEPTH_HARD: '4',
     TRASH_DELAY_MS: '60000',
     ISCSI_DRIVER: 'none',
+    IQN_PREFIX: 'iqn.2020-12.com.example.rack-1:',
     CEPH_GW_ISCSI_HOST: 'gateway',
     CEPH_GW_ISCSI_IP: '::1',
+    CEPH_API_URL: 'https://mgr-a:8443, https://mgr-b:8443/ceph',
+    CEPH_API_USER: 'agent',
+    CEPH_API_PASSWORD: 'hidden-password',
+    CEPH_API_ACCEPT: 'application/vnd.ceph.api.v1.1+json',
+    CEPH_INSECURE_TLS: '1',
     CEPH_TARGET_USER: 'initiators',
     CEPH_TARGET_PASSWORD: 'twelve-to-16',
     ISCSI_BLOCK_SIZE: '4096',
@@ -115,10 +129,18 @@ t.test('what is set counts', async t => {
     volumes: { cloneDepthSoft: 3, cloneDepthHard: 4, trashDelayMs: 60_000 },
     iscsi: {
       driver: 'none',
-      portal: { host: 'gateway', ip: '::1' },
+      iqnPrefix: 'iqn.2020-12.com.example.rack-1:',
+      portals: [{ host: 'gateway', ip: '::1' }],
       chap: { user: 'initiators', password: 'twelve-to-16' },
       disk: { blockSize: 4096, writeCache: false, discard: true },
       tgt: { socket: '/s', controlPort: 3 },
+      dashboard: {
+        urls: ['https://mgr-a:8443', 'https://mgr-b:8443/ceph'],
+        user: 'agent',
+        password: 'hidden-password',
+        accept: 'application/vnd.ceph.api.v1.1+json',
+        checksCertificate: false,
+      },
     },
     inventoryIntervalMs: 1,
     heartbeatIntervalMs: 2,
@@ -184,8 +206,35 @@ t.test('what is wrong is refused, each by its name', async t => {
     LOG_LEVEL: [['loud', /must be one of fatal, error/]],
     CEPH_DEFAULT_POOL: [['a/b', /name of a pool/]],
     CEPH_CATALOG_POOL: [['a@b', /name of a pool/]],
-    ISCSI_DRIVER: [['lio', /must be one of tgt, none; got "lio"/]],
-    CEPH_GW_ISCSI_IP: [['gateway', /must be an IP address; got "gateway"/]],
+    ISCSI_DRIVER: [['lio', /must be one of tgt, ceph-iscsi, none; got "lio"/]],
+    CEPH_GW_ISCSI_IP: [
+      ['gateway', /must be an IP address, or several with commas between; got "gateway"/],
+      ['10.0.0.1,', /must be an IP address/],
+      ['10.0.0.1,10.0.0.2', /must be one: tgt exposes volumes on this host/],
+    ],
+    CEPH_GW_ISCSI_HOST: [
+      ['gw-1,,', /must be a name/],
+      ['gw-1,gw-2', /must be as many as CEPH_GW_ISCSI_IP, or none/],
+    ],
+    CEPH_API_URL: [
+      ['mgr:8443', /must be an http/],
+      ['https://mgr:8443,ftp://mgr', /must be an http/],
+      ['https://agent:hidden-password@mgr:8443', /without a password, or several with commas$/],
+    ],
+    CEPH_API_ACCEPT: [['application/json', /must be as application\/vnd/]],
+    IQN_PREFIX: [
+      ['iqn.2020-12.com.example', /must be a month, a domain in reverse and a colon, such as iqn\S+:; got/],
+      ['iqn.2020-13.com.example:', /a month/],
+      ['iqn.20-12.com.example:', /a month/],
+      ['iqn.2020-12.Com.example:', /a month/],
+      ['iqn.2020-12.com.ex_ample:', /a month/],
+      ['iqn.2020-12.com.-example:', /a month/],
+      ['iqn.2020-12..com:', /a month/],
+      ['iqn.2020-12:', /a month/],
+      ['iqn.2020-12.com.example:rack-1:', /a month/],
+      ['eui.0123456789abcdef:', /a month/],
+      [`iqn.2020-12.${'a'.repeat(148)}:`, /at most 160 characters/],
+    ],
     ISCSI_BLOCK_SIZE: [['1024', /512 or 4096/]],
     TGT_CONTROL_PORT: [['32768', /integer from 0 to 32767/]],
     CEPH_USER: [['client.admin', /without the client\./]],
@@ -216,6 +265,31 @@ t.test('a user and a password of CHAP are both there, or neither is', async t =>
     /^CEPH_TARGET_PASSWORD must be 12 to 16 of [^;]*$/,
   ])
   t.match(problems({ ...password, CEPH_TARGET_USER: 'a b c d e' }), [/^CEPH_TARGET_USER must be 8 to 64 of/])
+})
+
+t.test('ceph-iscsi needs a Dashboard and gateways by their names', async t => {
+  const gateways = { CEPH_GW_ISCSI_HOST: 'gw-1.lab,gw-2.lab', CEPH_GW_ISCSI_IP: '10.0.0.1, 10.0.0.2' }
+  const dashboard = { CEPH_API_URL: 'http://mgr', CEPH_API_USER: 'agent', CEPH_API_PASSWORD: 'hidden-password' }
+  const driver = { BROKER_URL: url, ISCSI_DRIVER: 'ceph-iscsi' }
+  t.match(readConfig({ ...driver, ...gateways, ...dashboard }).iscsi, {
+    driver: 'ceph-iscsi',
+    portals: [
+      { host: 'gw-1.lab', ip: '10.0.0.1' },
+      { host: 'gw-2.lab', ip: '10.0.0.2' },
+    ],
+    dashboard: { urls: ['http://mgr'], user: 'agent', password: 'hidden-password', checksCertificate: true },
+  })
+  t.same(problemsOf(driver), [
+    'CEPH_API_URL is not set, and ISCSI_DRIVER=ceph-iscsi needs it',
+    'CEPH_API_USER is not set, and ISCSI_DRIVER=ceph-iscsi needs it',
+    'CEPH_API_PASSWORD is not set, and ISCSI_DRIVER=ceph-iscsi needs it',
+    'CEPH_GW_ISCSI_HOST is not set, and ISCSI_DRIVER=ceph-iscsi needs it',
+  ])
+  t.match(problemsOf({ ...driver, ...gateways, ...dashboard, ISCSI_BLOCK_SIZE: '4096' }), [/must be 512/])
+  t.match(problemsOf({ ISCSI_DRIVER: 'ceph-iscsi', ...gateways, CEPH_API_URL: 'http://mgr', CEPH_API_USER: 'agent' }), [
+    'BROKER_URL is not set',
+    /^CEPH_API_PASSWORD is not set/,
+  ])
 })
 
 t.test('all that is wrong is named at once, and no secret shown', async t => {

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto'
 import t from 'tap'
-import { imageName, imageOf, iqnOf } from '../src/names.js'
+import { defaultIqnPrefix as iqnPrefix } from '../src/config.js'
+import { imageName, imageOf, iqnOf, prefixOf } from '../src/names.js'
 
 const hash = (taskId: string) => createHash('sha256').update(taskId).digest('hex').slice(0, 8)
-const named = (tenantId: string, name: string, taskId = 'task') => imageName({ taskId, tenantId, name })
+const named = (tenantId: string, name: string, taskId = 'task') => imageName({ taskId, tenantId, name }, iqnPrefix)
 
 t.test('the name of an image', async t => {
   const cases: [what: string, tenantId: string, name: string, base: string][] = [
@@ -32,21 +33,29 @@ t.test('a name that cannot be is refused', async t => {
   t.throws(() => named('acme', '///'), { code: 'INVALID_JOB', message: /^name has none/ })
   t.throws(() => named('--', 'web'), { code: 'INVALID_JOB', message: /^tenantId has none/ })
   const longest = 223 - 'iqn.2001-07.org.openhvx:'.length - 'acme-'.length - '-12345678'.length
-  t.equal(iqnOf(named('acme', 'n'.repeat(longest))).length, 223, 'an iqn can be this long')
+  t.equal(iqnOf(iqnPrefix, named('acme', 'n'.repeat(longest))).length, 223, 'an iqn can be this long')
   t.throws(() => named('acme', 'n'.repeat(longest + 1)), { code: 'INVALID_JOB', message: /1 characters too long/ })
 })
 
 t.test('an iqn and an image stand for each other', async t => {
   const image = named('acme', 'web')
-  t.equal(iqnOf(image), `iqn.2001-07.org.openhvx:${image}`)
-  t.equal(imageOf(iqnOf(image)), image)
+  t.equal(iqnOf(iqnPrefix, image), `iqn.2001-07.org.openhvx:${image}`)
+  t.equal(imageOf(iqnOf(iqnPrefix, image)), image)
   t.equal(imageOf(image), image, 'as does the image itself')
-  for (const other of [
-    'iqn.2001-07.org.openhvx',
-    'iqn.2001-07.org.openhvx:',
-    'iqn.2003-01.org.linux-iscsi:disk',
-    'iqn.',
-  ]) {
+  for (const other of ['iqn.2001-07.org.openhvx', 'iqn.2001-07.org.openhvx:', 'iqn.']) {
     t.throws(() => imageOf(other), { code: 'INVALID_JOB' }, other)
   }
+})
+
+t.test('a volume keeps the name that it was given under another prefix', t => {
+  const image = named('acme', 'my_vm')
+  const former = 'iqn.2020-02.com.example.rack-1:'
+  t.equal(imageOf(iqnOf(former, image)), image)
+  t.equal(prefixOf(iqnOf(former, image)), former)
+  t.equal(prefixOf(former), undefined)
+  t.ok(iqnOf('iqn.2020-02.com.example:', named('acme', 'web')).length < iqnOf(former, named('acme', 'web')).length)
+  const fits = 'n'.repeat(223 - iqnPrefix.length - 'acme-'.length - '-12345678'.length)
+  const longer = { taskId: 'task', tenantId: 'acme', name: fits }
+  t.throws(() => imageName(longer, former), { message: /7 characters too long/ }, 'the prefix counts, too')
+  t.end()
 })

@@ -76,6 +76,20 @@ export class ControlPlane implements AsyncDisposable {
    * @returns How many milliseconds it took from the first being published to the last result.
    */
   async perform(action: string, data: object, count: number, signal: AbortSignal): Promise<number> {
+    return (await this.#perform(action, data, count, signal)).elapsedMs
+  }
+
+  /**
+   * Sends one job.
+   *
+   * @returns Its result, and how many milliseconds that took to come.
+   */
+  async performOne<T>(action: string, data: object, signal: AbortSignal): Promise<{ result: T; elapsedMs: number }> {
+    const { result, elapsedMs } = await this.#perform(action, data, 1, signal)
+    return { result: result as T, elapsedMs }
+  }
+
+  async #perform(action: string, data: object, count: number, signal: AbortSignal) {
     const agentId = this.settings.STORAGE_CONTROLLER_AGENT_ID
     const jobs = Array.from({ length: count }, () => ({
       taskId: randomUUID(),
@@ -84,12 +98,12 @@ export class ControlPlane implements AsyncDisposable {
       action,
       data,
     }))
-    const results = this.#resultsOf(new Set(jobs.map(({ taskId }) => taskId)), signal)
+    const last = this.#resultsOf(new Set(jobs.map(({ taskId }) => taskId)), signal)
     const begunAt = performance.now()
     for (const job of jobs) this.#publish(job)
-    const endedAt = await Promise.race([results, this.#failed])
+    const { result, endedAt } = await Promise.race([last, this.#failed])
     await this.#channels.publishing.waitForConfirms()
-    return endedAt - begunAt
+    return { result, elapsedMs: endedAt - begunAt }
   }
 
   #publish(job: { agentId: string | undefined }): void {
@@ -98,8 +112,8 @@ export class ControlPlane implements AsyncDisposable {
     this.#channels.publishing.publish(JOBS_EXCHANGE, job.agentId ?? '', Buffer.from(JSON.stringify(job)), options)
   }
 
-  /** Resolves with when the last came. */
-  #resultsOf(missing: Set<string>, signal: AbortSignal): Promise<number> {
+  /** Resolves with the last, and when it came. */
+  #resultsOf(missing: Set<string>, signal: AbortSignal): Promise<{ result: unknown; endedAt: number }> {
     return new Promise((resolve, reject) => {
       const giveUp = setTimeout(() => reject(new Error(`no result for ${patienceMs / 1000} s`)), patienceMs)
       const onAbort = () => settle(() => reject(signal.reason))
@@ -109,11 +123,11 @@ export class ControlPlane implements AsyncDisposable {
         how()
       }
       signal.addEventListener('abort', onAbort)
-      this.#onResult = ({ taskId, ok, error }) => {
+      this.#onResult = ({ taskId, ok, error, result }) => {
         giveUp.refresh()
         if (!ok) settle(() => reject(new Error(`a job has failed: ${error}`)))
         missing.delete(taskId)
-        if (missing.size === 0) settle(() => resolve(performance.now()))
+        if (missing.size === 0) settle(() => resolve({ result, endedAt: performance.now() }))
       }
     })
   }

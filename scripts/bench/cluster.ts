@@ -3,44 +3,50 @@ import { mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Cluster, type Pool } from '../../lib/index.js'
-import { startStack, stopStack } from '../../src/dev/stack.js'
+import { type Service, startStack, stopStack } from '../../src/dev/stack.js'
 import type { Place } from './harness.js'
 
-type Site = Pick<Place, 'cephConf' | 'brokerUrl'>
+type Site = Pick<Place, 'cephConf' | 'brokerUrl' | 'tgtSettings'>
 
 /**
- * On the cluster that CEPH_CONF names, with the broker of BROKER_URL, or else on a development stack that lives as long as
+ * On the cluster that CEPH_CONF names, with the broker of BROKER_URL and the tgtd of TGT_IPC_SOCKET, or else on a development stack that lives as long as
  * this.
  */
 export async function withPlace<T>(signal: AbortSignal, use: (place: Place) => Promise<T>): Promise<T> {
   const given = process.env.CEPH_CONF
-  if (given) return withNamespace({ cephConf: given, brokerUrl: givenBroker }, use)
+  const onGiven = { brokerUrl: async () => urlOf(process.env), tgtSettings: async () => tgtOf(process.env) }
+  if (given) return withNamespace({ cephConf: given, ...onGiven }, use)
   const dir = await mkdtemp(join(tmpdir(), 'cephkit-bench-'))
   const { cephConf } = await startStack({ dir, signal })
-  const brokerUrl = async () => urlOf((await startStack({ dir, signal, services: ['rabbitmq'] })).env)
+  const start = async (service: Service) => (await startStack({ dir, signal, services: [service] })).env
+  const brokerUrl = async () => urlOf(await start('rabbitmq'))
+  const tgtSettings = async () => tgtOf(await start('tgt'))
   try {
-    return await withNamespace({ cephConf, brokerUrl }, use)
+    return await withNamespace({ cephConf, brokerUrl, tgtSettings }, use)
   } finally {
     await stopStack(dir)
   }
 }
-
-const givenBroker = async () => urlOf(process.env)
 
 function urlOf({ BROKER_URL }: NodeJS.ProcessEnv): string {
   if (!BROKER_URL) throw new Error('BROKER_URL is not set')
   return BROKER_URL
 }
 
+function tgtOf({ TGT_IPC_SOCKET, TGT_CONTROL_PORT = '0' }: NodeJS.ProcessEnv): Record<string, string> {
+  if (!TGT_IPC_SOCKET) throw new Error('TGT_IPC_SOCKET is not set')
+  return { TGT_IPC_SOCKET, TGT_CONTROL_PORT }
+}
+
 /** In a new namespace of the pool that rbd uses by default. */
-async function withNamespace<T>({ cephConf, brokerUrl }: Site, use: (place: Place) => Promise<T>): Promise<T> {
-  await using cluster = await Cluster.connect({ configFile: cephConf })
+async function withNamespace<T>(site: Site, use: (place: Place) => Promise<T>): Promise<T> {
+  await using cluster = await Cluster.connect({ configFile: site.cephConf })
   const name = await cluster.getOption('rbd_default_pool')
   const namespace = `cephkit-bench-${process.pid}`
   await using pool = await cluster.openPool(name)
   await pool.createNamespace(namespace)
   try {
-    return await use({ cluster, cephConf, brokerUrl, pool: name, namespace })
+    return await use({ ...site, cluster, pool: name, namespace })
   } finally {
     await using own = await cluster.openPool(name, { namespace })
     await removeImages(own)

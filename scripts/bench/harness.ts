@@ -33,6 +33,8 @@ export interface Place {
   namespace: string
   /** A broker, for whoever needs one: from then on it takes some of the processor's time, too. */
   brokerUrl(): Promise<string>
+  /** The settings by which a tgtd is reached, for whoever needs one. */
+  tgtSettings(): Promise<Record<string, string>>
 }
 
 export interface Context extends Place {

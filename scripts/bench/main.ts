@@ -6,13 +6,14 @@ import { toChart } from './chart.js'
 import { withPlace } from './cluster.js'
 import { describe, type Part, type Row, toJson, toTable } from './harness.js'
 import { io } from './io.js'
+import { iscsi } from './iscsi.js'
 import { lifecycle } from './lifecycle.js'
 import { listing } from './listing.js'
 import { loop } from './loop.js'
 import { streams } from './streams.js'
 
-/** The agent comes last: it starts a broker, which is never quite idle. */
-const parts: Part[] = [lifecycle, listing, streams, io, loop, agent]
+/** Those with an agent come last: it needs a broker, which is never quite idle. */
+const parts: Part[] = [lifecycle, listing, streams, io, loop, agent, iscsi]
 
 const usage = `Usage: npm run bench -- [part...] [--quick] [--json] [--chart FILE]
 
@@ -23,8 +24,8 @@ Parts: ${parts.map(({ name }) => name).join(', ')}. Without one, all.
   --chart FILE  draw what io has measured, as an SVG
 
 Runs on the cluster that CEPH_CONF names, in a namespace of its own of the pool that rbd uses by default; without
-CEPH_CONF on a development stack, started for the run. The part agent makes two pools of its own, which the cluster must
-allow to be removed, and uses the broker that BROKER_URL names.`
+CEPH_CONF on a development stack, started for the run. The parts agent and iscsi make pools of their own, which the cluster
+must allow to be removed, and use the broker that BROKER_URL names; iscsi uses the tgtd of TGT_IPC_SOCKET, too.`
 
 /** Something to tell the user in one line. */
 class BenchError extends Error {}
@@ -52,13 +53,22 @@ function choose(names: string[]): Part[] {
   return names.length === 0 ? parts : parts.filter(({ name }) => names.includes(name))
 }
 
+/** What a part needs beside the cluster. */
+function checkGiven(chosen: Part[]): void {
+  for (const part of [agent, iscsi]) {
+    if (!chosen.includes(part) || process.env.BROKER_URL) continue
+    throw new BenchError(`The part ${part.name} needs a broker: set BROKER_URL, too.`)
+  }
+  if (chosen.includes(iscsi) && !process.env.TGT_IPC_SOCKET) {
+    throw new BenchError('The part iscsi needs a tgtd: set TGT_IPC_SOCKET, too.')
+  }
+}
+
 async function main(): Promise<void> {
   const { quick, json, chart, help, chosen } = parse(process.argv.slice(2))
   if (help) return console.log(usage)
   if (chart !== undefined && !chosen.includes(io)) throw new BenchError('--chart is of the part io')
-  if (chosen.includes(agent) && process.env.CEPH_CONF && !process.env.BROKER_URL) {
-    throw new BenchError('The part agent needs a broker: set BROKER_URL, too.')
-  }
+  if (process.env.CEPH_CONF) checkGiven(chosen)
   const interruption = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.once(name, () => interruption.abort(new BenchError(`${name}: cleaning up`)))

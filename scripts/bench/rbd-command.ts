@@ -25,29 +25,30 @@ export class RbdCommand {
   readonly name = 'rbd command'
   readonly #image: string
   readonly #golden: string
-  readonly #env: NodeJS.ProcessEnv
+  readonly #cephConf: string
   readonly #signal: AbortSignal
 
   /** @param golden - The protected snapshot that clones are made of. */
   constructor(pool: string, golden: string, cephConf: string, signal: AbortSignal) {
     this.#image = `${pool}/rbd`
     this.#golden = `${pool}/${golden}`
-    this.#env = { ...process.env, CEPH_CONF: cephConf }
+    this.#cephConf = cephConf
     this.#signal = signal
   }
 
   async measure(operation: Operation): Promise<Latencies> {
     const start = performance.now()
-    for (const args of commands[operation](this.#image, this.#golden)) await this.#run(args)
+    for (const args of commands[operation](this.#image, this.#golden)) await runRbd(args, this.#cephConf)
     const latenciesMs = [performance.now() - start]
     this.#signal.throwIfAborted()
     return { latenciesMs }
   }
+}
 
-  async #run(args: string[]): Promise<void> {
-    // In a group of its own, so that Ctrl-C does not end it with the image open.
-    const rbd = spawn('rbd', args, { stdio: ['ignore', 'ignore', 'pipe'], env: this.#env, detached: true })
-    const [said, [status]] = await Promise.all([text(rbd.stderr), once(rbd, 'close')])
-    if (status !== 0) throw new Error(`rbd ${args.join(' ')}: ${said.trim()}`)
-  }
+export async function runRbd(args: string[], cephConf: string): Promise<void> {
+  const env = { ...process.env, CEPH_CONF: cephConf }
+  // In a group of its own, so that Ctrl-C does not end it with the image open.
+  const rbd = spawn('rbd', args, { stdio: ['ignore', 'ignore', 'pipe'], env, detached: true })
+  const [said, [status]] = await Promise.all([text(rbd.stderr), once(rbd, 'close')])
+  if (status !== 0) throw new Error(`rbd ${args.join(' ')}: ${said.trim()}`)
 }

@@ -1,11 +1,12 @@
 /** The journal as a whole, as far as an audit needs it. */
+import { z } from 'zod'
 import { NotFoundError, type RadosObject } from '../../lib/index.js'
 import { forEachLimited } from '../concurrency.js'
 import type { InstanceRecord } from '../journal/instance.js'
 import { instanceObject, leaseLock, locksPrefix } from '../journal/layout.js'
 import { isProcessGone } from '../journal/process.js'
 import type { JobRecord } from '../journal/record.js'
-import { madeBy } from '../volumes/make.js'
+import { exposesMade, madeBy } from '../volumes/make.js'
 import type { Place } from './audit.js'
 
 /** What is kept of a record: there can be many. */
@@ -22,6 +23,8 @@ export interface Job {
   /** Undefined: it is not finished. */
   ok: boolean | undefined
   finishedAt: string | undefined
+  /** Whether what it makes, or works on, was exposed when it was done. Undefined: it does not say. */
+  exposes: boolean | undefined
 }
 
 export interface AgentState {
@@ -114,7 +117,22 @@ async function hasLease(object: RadosObject, id: string): Promise<boolean> {
 function jobOf({ job, plan, image, owner, createdAt, outcome }: JobRecord): Job {
   const { agentId: agent, taskId: task, action } = job
   const makes = madeBy(plan)
-  return { agent, task, action, image, makes, owner, createdAt, ok: outcome?.ok, finishedAt: outcome?.finishedAt }
+  const exposes = makes === undefined ? exposesAfter(action, outcome?.result) : exposesMade(plan)
+  const { ok, finishedAt } = outcome ?? {}
+  return { agent, task, action, image, makes, owner, createdAt, ok, finishedAt, exposes }
+}
+
+const withPortals = z.object({ portals: z.array(z.unknown()) })
+
+function exposesAfter(action: string, result: unknown): boolean | undefined {
+  if (isDeletion(action)) return false
+  if (action !== 'storage.expose' && action !== 'storage.unexpose') return undefined
+  const portals = withPortals.safeParse(result).data?.portals
+  return portals && portals.length > 0
+}
+
+export function isDeletion(action: string): boolean {
+  return ['storage.delete', 'disk.delete'].includes(action)
 }
 
 function key(agent: string, task: string): string {

@@ -7,7 +7,7 @@ import { type Mark, ownPrefix, readMarks, removeMark } from '../volumes/mark.js'
 import { removeOwn } from '../volumes/snapshots.js'
 import { readStamp, type Stamp } from '../volumes/stamp.js'
 import type { Finding, Place } from './audit.js'
-import type { Job, JournalState } from './state.js'
+import { isDeletion, type Job, type JournalState } from './state.js'
 
 interface Snapshot {
   id: number
@@ -15,7 +15,7 @@ interface Snapshot {
   hasClones: boolean
 }
 
-interface Volume {
+export interface Volume {
   name: string
   id: string
   stamp: Stamp | undefined
@@ -115,7 +115,7 @@ function finishedByImage(state: JournalState): Map<string, Job[]> {
 }
 
 /** Whether a job may still be at work on it, or its result be on its way. */
-function isInHand(state: JournalState, path: string): boolean {
+export function isInHand(state: JournalState, path: string): boolean {
   for (const job of state.jobs) if (imagesOf(job).has(path) && state.isOpen(job.agent, job.task)) return true
   return false
 }
@@ -144,14 +144,10 @@ function image(place: Place, state: JournalState, finished: Map<string, Job[]>, 
     const fix = () => unlessRetried(place, maker, () => remove(place, volume))
     return [{ kind: 'image', name: path, agent, says, fix }]
   }
-  const deletion = jobs.find(job => job.ok && deletesImages(job) && job.createdAt > stamp.createdAt)
+  const deletion = jobs.find(job => job.ok && isDeletion(job.action) && job.createdAt > stamp.createdAt)
   if (deletion === undefined) return []
   // Somebody may have taken it out of the trash; or it was not there yet when the deletion looked.
   return [{ kind: 'image', name: path, agent, says: `was deleted by task ${deletion.task}, and is there` }]
-}
-
-function deletesImages({ action }: Job): boolean {
-  return ['storage.delete', 'disk.delete'].includes(action)
 }
 
 function snapshots(place: Place, state: JournalState, volume: Volume): Finding[] {
@@ -215,7 +211,7 @@ function trash(
     says: 'is in the trash, and no agent is going to purge it',
   }
   // What no job has deleted, somebody has put there by hand, perhaps to have it back.
-  if (!jobs.some(job => job.ok && deletesImages(job))) return [finding]
+  if (!jobs.some(job => job.ok && isDeletion(job.action))) return [finding]
   const entry: Due = { work: 'purge', poolName: place.poolName, name, id, origin: null }
   const fix = () => addDue({ cluster: place.cluster, volumePool: place.poolName, agent }, entry)
   return [{ ...finding, fix }]

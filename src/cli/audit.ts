@@ -18,14 +18,17 @@ interface Fixed extends Omit<Finding, 'fix'> {
 export function addAuditCommand(program: Command): void {
   program
     .command('audit')
-    .description('compare the journal with images, snapshots, trash and locks, and name what nobody looks after')
+    .description(
+      'compare the journal with images, snapshots, trash, locks and targets, and name what nobody looks after',
+    )
     .option('--fix', 'remove or mend it, where it is marked as ours', false)
     .option('--json', 'print JSON', false)
     .addHelpText(
       'after',
       `
 Looks at the pool of the volumes (CEPH_DEFAULT_POOL, or "rbd"), and at the journals of all agents there; agents may run
-meanwhile. Opens each image. Exit status 1 if there are findings that were not fixed.
+meanwhile. Opens each image. Looks at the targets of this host, too, with the settings of the agent (ISCSI_DRIVER, IQN_PREFIX,
+TGT_…); ISCSI_DRIVER=none leaves them out. Exit status 1 if there are findings that were not fixed.
 
 Example:
   $ cephkit audit --json | jq -r '.[] | select(.kind == "image").name'`,
@@ -35,9 +38,11 @@ Example:
 
 async function runAudit({ fix, json }: AuditOptions): Promise<void> {
   const { audit } = await import('../audit/audit.js')
+  const { readTargetConfig } = await import('../config.js')
+  const targets = readTargetConfig()
   const reports = await withJournal(async place => {
     const reported: Fixed[] = []
-    for (const finding of await audit(place)) reported.push(await report(finding, fix))
+    for (const finding of await audit({ ...place, targets })) reported.push(await report(finding, fix))
     return reported
   })
   if (json) console.log(JSON.stringify(reports, null, 2))

@@ -1,5 +1,4 @@
 import type { Command } from 'commander'
-import type { Portal } from '../iscsi/driver.js'
 import type { Kept, TargetKeeper } from '../iscsi/keeper.js'
 import { withCluster } from './cluster.js'
 import { type SubmitOptions, submit, withSubmitOptions } from './jobs.js'
@@ -76,38 +75,20 @@ function addUnexpose(iscsi: Command): void {
 }
 
 async function list({ json }: JsonOptions): Promise<void> {
-  const [kept, portals] = await withKeeper(async keeper => [await keeper.look(), await portalsOf(keeper)] as const)
-  if (json)
-    return console.log(
-      JSON.stringify(
-        kept.map(each => toJson(each, portals)),
-        null,
-        2,
-      ),
-    )
+  const kept = await withKeeper(keeper => keeper.look())
+  if (json) return console.log(JSON.stringify(kept.map(toJson), null, 2))
   if (kept.length === 0) return console.log('no volumes are exposed')
-  for (const { iqn, exposure, isServed, sessions } of kept) {
-    const { poolName, name, initiators, addresses } = exposure
+  for (const { exposure, isServed, sessions } of kept) {
+    const { iqn, poolName, name, initiators, addresses } = exposure
     const access = [...initiators, ...addresses].join(',') || 'everybody'
-    const use = isServed ? `${sessions.length} sessions` : 'missing'
+    const use = isServed ? `${sessions?.length ?? 'unknown'} sessions` : 'missing'
     console.log(`${iqn}  ${poolName}/${name}  ${use}  ${access}`)
   }
 }
 
-/** None, while nothing serves them. */
-async function portalsOf(keeper: TargetKeeper): Promise<Portal[]> {
-  const { TargetServiceDownError } = await import('../iscsi/errors.js')
-  try {
-    return await keeper.portals()
-  } catch (error) {
-    if (error instanceof TargetServiceDownError) return []
-    throw error
-  }
-}
-
 /** Without passwords. */
-function toJson({ exposure, iqn, isServed, sessions }: Kept, portals: Portal[]): object {
-  const { poolName, name, id, initiators, addresses, chap, disk } = exposure
+function toJson({ exposure, isServed, sessions, portals }: Kept): object {
+  const { iqn, poolName, name, id, initiators, addresses, chap, disk } = exposure
   const users =
     chap === null || chap === 'settings' ? chap : { user: chap.user, ...(chap.mutual && { mutual: chap.mutual.user }) }
   return { iqn, pool: poolName, image: name, id, portals, isServed, sessions, initiators, addresses, chap: users, disk }
@@ -118,12 +99,17 @@ async function sessions(refId: string | undefined, { json }: JsonOptions): Promi
   const kept = await withKeeper(keeper => keeper.look())
   const chosen = refId === undefined ? kept : kept.filter(({ exposure }) => exposure.name === imageOf(refId))
   if (refId !== undefined && chosen.length === 0) throw new Error(`${refId} is not exposed`)
-  const found = chosen.flatMap(({ iqn, sessions }) =>
+  const untold = chosen.find(each => each.sessions === undefined)?.exposure.iqn
+  if (untold !== undefined) throw new Error(`who is logged in to ${untold} cannot be told: a gateway does not answer`)
+  const found = chosen.flatMap(({ exposure: { iqn }, sessions = [] }) =>
     sessions.map(({ initiator, addresses }) => ({ iqn, initiator, addresses })),
   )
   if (json) console.log(JSON.stringify(found, null, 2))
   else if (found.length === 0) console.log('nobody is logged in')
-  else for (const { iqn, initiator, addresses } of found) console.log(`${iqn}  ${initiator}  ${addresses.join(',')}`)
+  else
+    for (const { iqn, initiator = 'unknown', addresses } of found) {
+      console.log([iqn, initiator, ...(addresses.length > 0 ? [addresses.join(',')] : [])].join('  '))
+    }
 }
 
 async function expose(refId: string, options: ExposeOptions): Promise<void> {

@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { type Config, ConfigError, chapPair, readConfig } from '../config.js'
+import { type Config, ConfigError, dashboardNeeds, readConfig, togetherSettings } from '../config.js'
 import { messageOf } from '../errors.js'
 import { type Examination, Trouble, Unknown } from './examination.js'
 
@@ -25,8 +25,13 @@ export async function checkSettings(examination: Examination, environment: NodeJ
   }
   const wrong = new Set(problems.map(variableOf))
   if (wrong.size === 0) await examination.check('settings', () => 'all valid')
-  if (chapPair.some(variable => wrong.has(variable))) for (const variable of chapPair) wrong.add(variable)
+  for (const together of togetherSettings) {
+    if (together.some(variable => wrong.has(variable))) for (const variable of together) wrong.add(variable)
+  }
   const right = Object.fromEntries(Object.entries(environment).filter(([variable]) => !wrong.has(variable)))
+  // Without what it needs there is nothing to look at; nor is there with another one instead.
+  const isAtLoss = dashboardNeeds.some(variable => wrong.has(variable)) && right.ISCSI_DRIVER === 'ceph-iscsi'
+  if (isAtLoss) right.ISCSI_DRIVER = 'none'
   const hasBroker = !wrong.has('BROKER_URL') && !wrong.has('RMQ_URL')
   return { config: readConfig(hasBroker ? right : { ...right, BROKER_URL: noBroker }), hasBroker }
 }

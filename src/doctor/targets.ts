@@ -1,25 +1,32 @@
 /** What exposes volumes. */
 import type { Config } from '../config.js'
-import { openDriver, type TargetDriver } from '../iscsi/driver.js'
+import { openTgt, type TargetDriver } from '../iscsi/driver.js'
 import { TargetServiceDeniedError, TargetServiceDownError } from '../iscsi/errors.js'
-import { iqnPrefix } from '../names.js'
 import { type Examination, Trouble } from './examination.js'
+import { checkGateways } from './gateways.js'
 
 /** Nothing, where volumes are not to be exposed. */
 export async function checkTargets(examination: Examination, config: Config): Promise<void> {
   const ended = new AbortController()
-  const driver = openDriver(config, iqnPrefix, ended.signal)
-  if (driver === undefined) return
-  await examination.check('iscsi', () => describeTargets(driver, config))
+  const prefixes = new Set([config.iscsi.iqnPrefix])
+  switch (config.iscsi.driver) {
+    case 'none':
+      return
+    case 'tgt':
+      await examination.check('iscsi', () => describeTgt(openTgt(config, prefixes, ended.signal), config))
+      break
+    case 'ceph-iscsi':
+      await checkGateways(examination, config, ended.signal)
+  }
   ended.abort()
 }
 
-async function describeTargets(driver: TargetDriver, { iscsi }: Config): Promise<string> {
+async function describeTgt(driver: TargetDriver, { iscsi }: Config): Promise<string> {
   try {
     await driver.list()
     const portals = (await driver.portals()).map(({ ip, port }) => `${ip}:${port}`)
     if (portals.length > 0) return `tgtd listens, and initiators are told ${portals.join(', ')}`
-    throw new Trouble('tgtd listens nowhere', `start it with --iscsi portal=${iscsi.portal.ip}:3260`)
+    throw new Trouble('tgtd listens nowhere', `start it with --iscsi portal=${iscsi.portals[0].ip}:3260`)
   } catch (error) {
     if (error instanceof TargetServiceDownError) {
       const todo = 'apt-get install tgt tgt-rbd && systemctl start tgt, or set ISCSI_DRIVER=none'

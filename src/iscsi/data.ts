@@ -13,6 +13,8 @@ export function initiators() {
   const name = z
     .string('must be a string')
     .max(longestName, `must be at most ${longestName} characters`)
+    // As initiators write it, whoever writes it otherwise (RFC 3722).
+    .toLowerCase()
     .regex(initiatorName, 'must be the name of an initiator, such as iqn.1993-08.org.debian:01:abc')
   return rules(name)
 }

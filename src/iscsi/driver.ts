@@ -1,5 +1,7 @@
 /** Exposing volumes over iSCSI: what it takes, whatever does it, and the one place where that is chosen. */
+import type { Cluster } from '../../lib/index.js'
 import type { Config } from '../config.js'
+import { CephIscsiDriver } from './ceph-iscsi.js'
 import { TgtDriver } from './tgt.js'
 import { TgtControl } from './tgt-control.js'
 
@@ -15,6 +17,8 @@ export interface Target {
   /** Null: initiators need no password. */
   chap: Chap | null
   disk: Disk
+  /** The gateways that are to show it, for a driver that has some. */
+  portals: readonly GatewayPortal[]
 }
 
 export interface Identity {
@@ -53,16 +57,26 @@ export interface Disk {
 }
 
 export interface Session {
-  /** The initiator's name. */
-  initiator: string
+  /** The initiator's name. Absent: not told, of a target that everybody may log in to. */
+  initiator?: string
   /** Its IP addresses, one for each connection. */
   addresses: readonly string[]
 }
 
 export interface ExposedTarget {
   iqn: string
-  sessions: readonly Session[]
+  /** Undefined: it cannot be told. */
+  sessions: readonly Session[] | undefined
+  /** What it shows, where that is known. */
+  disk?: {
+    /** `pool/image` */
+    image: string
+    identity: Identity
+  }
 }
+
+/** A gateway, by the name that it has for itself, and one of its addresses. */
+export type GatewayPortal = Omit<Portal, 'port'>
 
 /** Where initiators find the targets. */
 export interface Portal {
@@ -72,18 +86,24 @@ export interface Portal {
 }
 
 /**
- * Does what is asked for the targets of one prefix; others it neither lists nor touches. All of it can be done again.
+ * Does what is asked for the targets of our prefixes; others it neither lists nor touches. All of it can be done again.
  *
  * What it throws is of errors.ts: in particular {@link TargetServiceDownError}, when there are no targets at all.
  */
 export interface TargetDriver {
   /** The logical unit number that each disk has in its target. */
   readonly lun: number
+  /** How soon it is worthwhile to look again at what could not be made as it should be, in milliseconds. */
+  readonly retryMs: number
   /** A word for as long as the targets live; another one when they are gone, undefined while nothing serves any. */
   life(): Promise<string | undefined>
-  portals(): Promise<Portal[]>
+  /** @param given - Where a target is to be found, if it is not as the settings say. */
+  portals(given?: readonly GatewayPortal[]): Promise<Portal[]>
+  /** How many clients of the cluster have the image of such a target open. */
+  openersOf(target: Pick<Target, 'portals'>): number
   list(): Promise<ExposedTarget[]>
-  sessions(iqn: string): Promise<readonly Session[]>
+  /** Undefined: it cannot be told. */
+  sessions(iqn: string): Promise<readonly Session[] | undefined>
   /** Those of them that `ensure` would change something for. */
   differing(targets: readonly Target[]): Promise<Target[]>
   /** Looks, and changes what differs. Whoever is logged in stays so. Resolves with whether the target was there. */
@@ -101,20 +121,33 @@ export interface TargetDriver {
   refreshSize(target: Target, sizeBytes: number): Promise<void>
 }
 
-/**
- * Undefined: volumes are not exposed.
- *
- * @param signal - Ends all that is asked of it, and not yet answered.
- */
-export function openDriver(
-  { iscsi, ceph }: Pick<Config, 'iscsi' | 'ceph'>,
-  iqnPrefix: string,
-  signal: AbortSignal,
-): TargetDriver | undefined {
-  switch (iscsi.driver) {
+interface DriverOptions {
+  config: Pick<Config, 'agentId' | 'iscsi' | 'ceph'>
+  cluster: Cluster
+  /** Of the names that are ours, up to the colon; there can be more of them later. */
+  prefixes: ReadonlySet<string>
+  /** Ends all that is asked of it, and not yet answered. */
+  signal: AbortSignal
+}
+
+/** Undefined: volumes are not exposed. */
+export function openDriver({ config, cluster, prefixes, signal }: DriverOptions): TargetDriver | undefined {
+  const { driver, dashboard, portals } = config.iscsi
+  switch (driver) {
     case 'none':
       return undefined
     case 'tgt':
-      return new TgtDriver({ control: new TgtControl(iscsi.tgt, signal), portal: iscsi.portal, ceph, iqnPrefix })
+      return openTgt(config, prefixes, signal)
+    case 'ceph-iscsi':
+      return new CephIscsiDriver({ cluster, config, dashboard, portals, signal })
   }
+}
+
+export function openTgt(
+  { iscsi, ceph }: Pick<Config, 'iscsi' | 'ceph'>,
+  prefixes: ReadonlySet<string>,
+  signal: AbortSignal,
+): TgtDriver {
+  const [portal] = iscsi.portals
+  return new TgtDriver({ control: new TgtControl(iscsi.tgt, signal), portal, ceph, prefixes })
 }

@@ -30,6 +30,13 @@ export class TargetRefusedError extends JobError {
   }
 }
 
+/** It has the name that ours is to have, and is somebody else's. */
+export class TargetNotOursError extends JobError {
+  constructor(message: string) {
+    super('TARGET_NOT_OURS', message)
+  }
+}
+
 /** One name, and two passwords: initiators could not log in to both of their targets. */
 export class ChapUserTakenError extends JobError {
   constructor(message: string) {
@@ -39,7 +46,15 @@ export class ChapUserTakenError extends JobError {
 
 /** Initiators are logged in. */
 export function attachedBy(iqn: string, sessions: readonly Session[]): BlockedError {
-  const initiators = [...new Set(sessions.map(({ initiator }) => initiator))]
-  const blockers = initiators.map(name => ({ kind: 'initiator', name }) as const)
-  return new BlockedError('TARGET_BUSY', `${iqn} is in use by ${initiators.join(', ')}`, blockers, { retryable: true })
+  const blockers = initiatorsOf(sessions).map(name => ({ kind: 'initiator', name }) as const)
+  return new BlockedError('TARGET_BUSY', `${iqn} is in use by ${nameUsers(sessions)}`, blockers, { retryable: true })
+}
+
+/** For people. */
+export function nameUsers(sessions: readonly Session[]): string {
+  return initiatorsOf(sessions).join(', ') || 'an initiator whose name is not known'
+}
+
+function initiatorsOf(sessions: readonly Session[]): string[] {
+  return [...new Set(sessions.flatMap(({ initiator }) => initiator ?? []))]
 }

@@ -4,7 +4,6 @@ import type { Services } from '../jobs/actions.js'
 import { cephName, dataSchema } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
-import { iqnOf } from '../names.js'
 import { lookAtVolume, planVolume, type VolumePlan } from '../volumes/volume.js'
 import { addresses, chap, initiators } from './data.js'
 import { exposeAgain, exposureAtFirst, needKeeper, targetOf } from './exposing.js'
@@ -77,8 +76,8 @@ export async function putBack(services: Services, before: Exposure | null, plan:
 
 async function expose(services: Services, plan: ExposePlan, { before }: { before: Exposure | null }): Promise<Way> {
   const id = await lookAtVolume(services, plan, async image => (await image.stat()).id)
-  const { poolName, name, maker, access } = plan
   const targets = needKeeper(services, plan)
-  await targets.expose({ ...(before ?? exposureAtFirst(services, maker)), ...access, poolName, name, id })
-  return { iqn: iqnOf(name), portals: await targets.portals(), lun: targets.lun }
+  const exposure = { ...(before ?? exposureAtFirst(services, plan, id)), ...plan.access, id }
+  await targets.expose(exposure)
+  return { iqn: exposure.iqn, portals: await targets.portals(exposure), lun: targets.lun }
 }

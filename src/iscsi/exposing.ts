@@ -1,7 +1,6 @@
 /** What jobs on volumes do about targets. Where volumes are not exposed, it is nothing. */
 import { JobError } from '../errors.js'
 import type { Services } from '../jobs/actions.js'
-import { iqnOf } from '../names.js'
 import type { NewVolume } from '../volumes/make.js'
 import type { Maker, VolumePlan } from '../volumes/volume.js'
 import type { Exposed, Exposure } from './exposure.js'
@@ -24,6 +23,12 @@ export function needKeeper(services: Services, volume: Exposed & { maker: Maker 
   throw new JobError('ISCSI_NOT_CONFIGURED', 'this agent exposes no volumes: ISCSI_DRIVER is none')
 }
 
+/** A volume that is exposed as its last step. */
+export interface ExposedAtFirst extends NewVolume {
+  /** The gateways that its job names. */
+  portals?: NonNullable<Exposure['portals']>
+}
+
 /** What a new volume's job does in the end. */
 export interface Shown {
   /** It was exposed by the same task, so long ago that the journal has forgotten it. */
@@ -31,24 +36,34 @@ export interface Shown {
 }
 
 /** Exposes a new volume as the settings say. */
-export async function exposeNew(services: Services, volume: NewVolume, id: string): Promise<Shown> {
+export async function exposeNew(services: Services, volume: ExposedAtFirst, id: string): Promise<Shown> {
   const targets = needKeeper(services, volume)
-  const { poolName, name, maker } = volume
   const before = await targets.find(volume)
-  if (before !== undefined && !isOfJob(before, services, maker)) {
+  if (before !== undefined && !isOfJob(before, services, volume.maker)) {
     await targets.settle(volume)
     return { existed: true }
   }
-  await targets.expose({ ...exposureAtFirst(services, maker), poolName, name, id })
+  const portals = volume.portals && { portals: volume.portals }
+  await targets.expose({ ...exposureAtFirst(services, volume, id), ...portals })
   return { existed: false }
 }
 
-/** As the settings say. */
+/** As the settings say. @param id - The image's. */
 export function exposureAtFirst(
   { config, begunAt }: Services,
-  { task }: Maker,
-): Omit<Exposure, 'poolName' | 'name' | 'id'> {
-  return { initiators: [], addresses: [], chap: 'settings', disk: config.iscsi.disk, task, begunAt }
+  { poolName, name, iqn, maker }: Exposed & { iqn: string; maker: Maker },
+  id: string,
+): Exposure {
+  return {
+    ...{ poolName, name, id, iqn, isClosed: false },
+    ...{ initiators: [], addresses: [], chap: 'settings', disk: config.iscsi.disk },
+    ...{ task: maker.task, begunAt },
+  }
+}
+
+/** How many clients of the cluster have the volume open for those who reach it so; null: nobody does. */
+export function openersOf({ targets }: Services, exposure: Exposure | null): number {
+  return exposure === null ? 0 : (targets?.openersOf(exposure) ?? 0)
 }
 
 /** Takes away what this job has exposed of its own new volume, or may have. */
@@ -58,8 +73,8 @@ export async function hideNew(services: Services, volume: NewVolume): Promise<vo
   if (before === undefined || isOfJob(before, services, volume.maker)) await targets.hide(volume, true)
 }
 
-export function targetOf({ name }: Exposed) {
-  return { kind: 'target', name: iqnOf(name) }
+export function targetOf({ iqn }: { iqn: string }) {
+  return { kind: 'target', name: iqn }
 }
 
 function isOfJob({ task, begunAt }: Exposure, services: Services, maker: Maker): boolean {
@@ -72,8 +87,8 @@ export async function exposureOf(services: Services, plan: VolumePlan): Promise<
 }
 
 /** Those who are logged in. */
-export async function sessionsOf(services: Services, plan: VolumePlan) {
-  return (await keeperOf(services, plan)?.sessions(plan)) ?? []
+export async function sessionsOf({ targets }: Services, exposure: Exposure) {
+  return (await targets?.sessions(exposure)) ?? []
 }
 
 /** Resolves with whether there was anything to hide. @throws {BlockedError} TARGET_BUSY */
@@ -83,7 +98,7 @@ export async function hide(services: Services, plan: VolumePlan, force: boolean)
 
 /** Makes the exposure what it was. */
 export async function exposeAgain(services: Services, exposure: Exposure): Promise<void> {
-  await services.targets?.expose(exposure)
+  await services.targets?.putBack(exposure)
 }
 
 /** Does something to the volume that needs it closed. @throws {BlockedError} TARGET_BUSY */

@@ -2,7 +2,6 @@
  * Keeps the targets as the list of exposures says: jobs change an entry and have its target settled; and whatever has come
  * between (a target service that began anew with nothing, a process that died on its way) is settled when it is seen.
  */
-import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Cluster } from '../../lib/index.js'
 import { forEachLimited } from '../concurrency.js'
@@ -10,13 +9,15 @@ import type { Config } from '../config.js'
 import { JobError, messageOf } from '../errors.js'
 import { KeyedQueue } from '../jobs/queue.js'
 import type { Logger } from '../log.js'
-import { imageOf, iqnOf, iqnPrefix } from '../names.js'
+import { imageOf, iqnOf, prefixOf } from '../names.js'
 import { lookAt } from '../volumes/find.js'
 import { clashesOf } from './clashes.js'
-import type { Chap, Identity, Portal, Session, Target, TargetDriver } from './driver.js'
+import type { Chap, ExposedTarget, GatewayPortal, Portal, Session, Target, TargetDriver } from './driver.js'
 import { openDriver } from './driver.js'
-import { attachedBy, ChapUserTakenError, TargetServiceDownError } from './errors.js'
-import { type Exposed, type Exposure, ExposureList } from './exposure.js'
+import { attachedBy, ChapUserTakenError, TargetServiceDownError, TargetServiceSilentError } from './errors.js'
+import { type Exposed, type Exposure, ExposureList, type Exposures, keyOf } from './exposure.js'
+import { identityOf } from './identity.js'
+import { straysAmong } from './strays.js'
 
 interface Surroundings {
   config: Pick<Config, 'agentId' | 'ceph' | 'iscsi'>
@@ -26,34 +27,42 @@ interface Surroundings {
 
 /** Milliseconds between one look whether the target service lives and the next: it is one look at a file. */
 const pollMs = 500
-/** Between one comparison of all targets and the next; and when the last one did not come to its end. */
+/** Between one comparison of all targets and the next, when the last one found them as they should be. */
 const intervalMs = 20_000
-const retryMs = 1_000
 
 /** The target service may do one after the other, and to look at the images takes some time, too. */
 const settledAtOnce = 4
+
+/** In the queue, for what is done to none of the images. No image is called so. */
+const theList = ''
 
 /** What inventories tell of a volume that is exposed. */
 export interface Exposing {
   iqn: string
   portal?: Portal
-  isAttached: boolean
+  /** Absent: it cannot be told. */
+  isAttached?: boolean
 }
 
 /** A volume that should be exposed. */
 export interface Kept {
   exposure: Exposure
-  iqn: string
   /** Whether its target is there. */
   isServed: boolean
-  sessions: readonly Session[]
+  /** Undefined: it cannot be told. */
+  sessions: readonly Session[] | undefined
+  /** None, while nothing serves targets. */
+  portals: Portal[]
 }
 
 export class TargetKeeper {
   readonly #surroundings: Surroundings
   readonly #driver: TargetDriver
   readonly #list: ExposureList
-  /** Whoever settles a target has it to itself, so that what was read of the list still holds. */
+  /** Of names that are ours: the one of the settings, and those that the list has from earlier settings. */
+  readonly #prefixes: Set<string>
+  #knowsPrefixes = false
+  /** By image. Whoever settles a target has it to itself, so that what was read of the list still holds. */
   readonly #queue = new KeyedQueue()
   readonly #stopping: AbortController
   #loop: Promise<void> | undefined
@@ -62,19 +71,26 @@ export class TargetKeeper {
   /** What was said last: of all, under '', and of targets. */
   readonly #troubles = new Map<string, string>()
 
-  private constructor(surroundings: Surroundings, driver: TargetDriver, stopping: AbortController) {
+  private constructor(
+    surroundings: Surroundings,
+    driver: TargetDriver,
+    prefixes: Set<string>,
+    stopping: AbortController,
+  ) {
     const { cluster, config } = surroundings
     this.#stopping = stopping
     this.#surroundings = surroundings
     this.#driver = driver
+    this.#prefixes = prefixes
     this.#list = new ExposureList({ cluster, volumePool: config.ceph.volumePool, agent: config.agentId })
   }
 
   /** Undefined where volumes are not to be exposed. */
   static of(surroundings: Surroundings): TargetKeeper | undefined {
     const stopping = new AbortController()
-    const driver = openDriver(surroundings.config, iqnPrefix, stopping.signal)
-    return driver && new TargetKeeper(surroundings, driver, stopping)
+    const prefixes = new Set([surroundings.config.iscsi.iqnPrefix])
+    const driver = openDriver({ ...surroundings, prefixes, signal: stopping.signal })
+    return driver && new TargetKeeper(surroundings, driver, prefixes, stopping)
   }
 
   get agent(): string {
@@ -85,8 +101,18 @@ export class TargetKeeper {
     return this.#driver.lun
   }
 
-  portals(): Promise<Portal[]> {
-    return this.#driver.portals()
+  /** Where initiators find a volume that is exposed so. */
+  portals({ portals }: Pick<Exposure, 'portals'>): Promise<Portal[]> {
+    return this.#driver.portals(portals)
+  }
+
+  /** How many clients of the cluster have an image open that is exposed so. */
+  openersOf({ portals }: Pick<Exposure, 'portals'>): number {
+    return this.#driver.openersOf({ portals: portals ?? this.#usualPortals })
+  }
+
+  get #usualPortals(): readonly GatewayPortal[] {
+    return this.#surroundings.config.iscsi.portals
   }
 
   start(): void {
@@ -104,18 +130,34 @@ export class TargetKeeper {
   }
 
   /** Nobody, where there is no such target. */
-  sessions({ name }: Exposed): Promise<readonly Session[]> {
-    return this.#orWhenDown([], () => this.#driver.sessions(iqnOf(name)))
+  sessions({ iqn }: Exposure): Promise<readonly Session[]> {
+    return this.#sessionsAt(iqn)
+  }
+
+  /** @throws {TargetServiceSilentError} it cannot be told */
+  async #sessionsAt(iqn: string): Promise<readonly Session[]> {
+    const sessions = await this.#orWhenDown([], () => this.#driver.sessions(iqn))
+    if (sessions !== undefined) return sessions
+    throw new TargetServiceSilentError(`who is logged in to ${iqn} cannot be told: one of its gateways does not answer`)
   }
 
   /** @throws {ChapUserTakenError} */
   async expose(exposure: Exposure): Promise<void> {
-    const others = (await this.#list.list()).filter(({ poolName, name }) => !isSame(exposure, { poolName, name }))
-    const accesses = [...others, exposure].map(each => ({ iqn: iqnOf(each.name), chap: this.#chapOf(each) }))
-    const user = clashesOf(accesses).get(iqnOf(exposure.name))
-    if (user !== undefined) throw new ChapUserTakenError(`${user} is in use with another password`)
-    await this.#list.write(exposure)
+    // One after the other: two that come at once would not see that they have one user for two passwords.
+    await this.#queue.run(theList, async () => {
+      const others = (await this.#readList()).exposures.filter(other => keyOf(other) !== keyOf(exposure))
+      const accesses = [...others, exposure].map(each => ({ iqn: each.iqn, chap: this.#chapOf(each) }))
+      const user = clashesOf(accesses).get(exposure.iqn)
+      if (user !== undefined) throw new ChapUserTakenError(`${user} is in use with another password`)
+      await this.#list.write({ ...exposure, isClosed: false })
+    })
     await this.settle(exposure)
+  }
+
+  /** Has it as it was before; also while nothing serves targets, for then it is so when something does. */
+  async putBack(exposure: Exposure): Promise<void> {
+    await this.#list.write({ ...exposure, isClosed: false })
+    await this.#orWhenDown(undefined, () => this.settle(exposure))
   }
 
   /**
@@ -124,14 +166,16 @@ export class TargetKeeper {
    * @throws {BlockedError} TARGET_BUSY: an initiator is logged in, and `force` is not given; nothing has changed then
    */
   hide(exposed: Exposed, force: boolean): Promise<boolean> {
-    const iqn = iqnOf(exposed.name)
-    return this.#queue.run(iqn, async () => {
-      const sessions = force ? [] : await this.sessions(exposed)
-      if (sessions.length > 0) throw attachedBy(iqn, sessions)
+    return this.#queue.run(keyOf(exposed), async () => {
       const exposure = await this.#list.read(exposed)
-      await this.#list.remove(exposed)
+      const iqn = exposure?.iqn ?? iqnOf(this.#surroundings.config.iscsi.iqnPrefix, exposed.name)
+      const sessions = force ? [] : await this.#sessionsAt(iqn)
+      if (sessions.length > 0) throw attachedBy(iqn, sessions)
       try {
+        // The entry goes last, as it says what the target is called.
+        if (exposure !== undefined) await this.#list.write({ ...exposure, isClosed: true })
         const wasThere = await this.#driver.remove(iqn, force)
+        await this.#list.remove(exposed)
         return wasThere || exposure !== undefined
       } catch (error) {
         // What may be there still is looked after as before; what is to go in any case, goes when it is seen again.
@@ -142,18 +186,22 @@ export class TargetKeeper {
   }
 
   /**
-   * Does something to the image that needs it closed: its target is away meanwhile.
+   * Does something to the image that needs it closed: its target is away meanwhile, also for other processes of this agent. If
+   * this one dies, it stays so until the work is done again, or the volume exposed: what is half done, nobody is to see.
    *
    * @throws {BlockedError} TARGET_BUSY
    */
   async whileClosed<T>(exposed: Exposed, work: () => Promise<T>): Promise<T> {
-    return this.#queue.run(iqnOf(exposed.name), async () => {
-      const exposure = await this.#list.read(exposed)
-      if (exposure === undefined) return work()
-      await this.#driver.remove(iqnOf(exposed.name), false)
+    return this.#queue.run(keyOf(exposed), async () => {
+      const found = await this.#list.read(exposed)
+      if (found === undefined) return work()
+      const exposure = { ...found, isClosed: false }
       try {
+        await this.#list.write({ ...exposure, isClosed: true })
+        await this.#driver.remove(exposure.iqn, false)
         return await work()
       } finally {
+        await this.#list.write(exposure)
         await this.#orWhenDown(undefined, () => this.#ensure(exposure))
       }
     })
@@ -161,7 +209,7 @@ export class TargetKeeper {
 
   /** Shows the size that an image has by now, in bytes, if it is exposed. */
   async refreshSize(exposed: Exposed, sizeBytes: number): Promise<void> {
-    await this.#queue.run(iqnOf(exposed.name), async () => {
+    await this.#queue.run(keyOf(exposed), async () => {
       const exposure = await this.#list.read(exposed)
       if (exposure === undefined) return
       const target = await this.#targetOf(exposure)
@@ -172,13 +220,12 @@ export class TargetKeeper {
 
   /** Makes the target what the list says of it by now. */
   async settle(exposed: Exposed): Promise<void> {
-    const iqn = iqnOf(exposed.name)
-    await this.#queue.run(iqn, async () => {
-      for (let exposure = await this.#list.read(exposed); ; ) {
-        if (exposure === undefined) await this.#driver.remove(iqn, false)
+    await this.#queue.run(keyOf(exposed), async () => {
+      for (let exposure = await this.#list.read(exposed); exposure !== undefined; ) {
+        if (exposure.isClosed) await this.#driver.remove(exposure.iqn, false)
         else await this.#ensure(exposure)
-        // Another process of this agent may have changed it meanwhile.
-        const now = await this.#list.read(exposed)
+        // Another process of this agent may have changed it meanwhile, or taken it away.
+        const now: Exposure = (await this.#list.read(exposed)) ?? { ...exposure, isClosed: true }
         if (JSON.stringify(now) === JSON.stringify(exposure)) return
         exposure = now
       }
@@ -187,6 +234,7 @@ export class TargetKeeper {
 
   async #ensure(exposure: Exposure): Promise<void> {
     const { poolName, name, id } = exposure
+    if (!this.#knowsPrefixes) await this.#readList()
     await using pool = await this.#surroundings.cluster.openPool(poolName)
     const found = await lookAt(pool, name, async image => (await image.stat()).id)
     if (found === undefined)
@@ -196,16 +244,17 @@ export class TargetKeeper {
   }
 
   async #targetOf(exposure: Exposure): Promise<Target> {
-    const { poolName, name, id, initiators, addresses, disk } = exposure
+    const { poolName, name, id, iqn, initiators, addresses, disk, portals = this.#usualPortals } = exposure
     const { cluster } = this.#surroundings
     return {
-      iqn: iqnOf(name),
+      iqn,
       poolName,
       name,
       identity: identityOf(await cluster.fsid(), poolName, id),
       access: { initiators, addresses },
       chap: this.#chapOf(exposure),
       disk,
+      portals,
     }
   }
 
@@ -213,23 +262,37 @@ export class TargetKeeper {
     return chap === 'settings' ? this.#surroundings.config.iscsi.chap : chap
   }
 
+  async #readList(): Promise<Exposures> {
+    const list = await this.#list.list()
+    for (const { iqn } of list.exposures) {
+      const prefix = prefixOf(iqn)
+      if (prefix !== undefined) this.#prefixes.add(prefix)
+    }
+    this.#knowsPrefixes = true
+    return list
+  }
+
   /** All that should be exposed, and what is there of it. */
   async look(): Promise<Kept[]> {
-    const exposures = await this.#list.list()
+    const { exposures } = await this.#readList()
     const listed = await this.#orWhenDown([], () => this.#driver.list())
     const sessionsOf = new Map(listed.map(({ iqn, sessions }) => [iqn, sessions]))
-    return exposures.map(exposure => {
-      const iqn = iqnOf(exposure.name)
-      return { exposure, iqn, isServed: sessionsOf.has(iqn), sessions: sessionsOf.get(iqn) ?? [] }
-    })
+    const usual = await this.#orWhenDown([], () => this.#driver.portals())
+    const kept: Kept[] = []
+    for (const exposure of exposures) {
+      const isServed = sessionsOf.has(exposure.iqn)
+      const portals = exposure.portals === undefined ? usual : await this.portals(exposure)
+      kept.push({ exposure, isServed, sessions: isServed ? sessionsOf.get(exposure.iqn) : [], portals })
+    }
+    return kept
   }
 
   /** By the names of the images. */
   async describe(): Promise<Map<string, Exposing>> {
-    const [portal] = await this.#orWhenDown([], () => this.#driver.portals())
     const kept = await this.look()
-    const exposing = kept.map(({ exposure: { name }, iqn, sessions }) => {
-      return [name, { iqn, ...(portal && { portal }), isAttached: sessions.length > 0 }] as const
+    const exposing = kept.map(({ exposure: { name, iqn }, sessions, portals: [portal] }) => {
+      const isAttached = sessions && { isAttached: sessions.length > 0 }
+      return [name, { iqn, ...(portal && { portal }), ...isAttached }] as const
     })
     return new Map(exposing)
   }
@@ -250,7 +313,7 @@ export class TargetKeeper {
         await this.#look()
         this.#troubles.delete('')
       } catch (error) {
-        this.#nextAt = Date.now() + retryMs
+        this.#nextAt = Date.now() + this.#driver.retryMs
         this.#tell('', messageOf(error))
       }
       await delay(pollMs, undefined, { signal }).catch(() => {})
@@ -270,31 +333,60 @@ export class TargetKeeper {
     const life = await this.#driver.life()
     if (life === this.#life && Date.now() < this.#nextAt) return
     this.#life = life
-    this.#nextAt = Date.now() + ((await this.reconcile()) ? intervalMs : retryMs)
+    this.#nextAt = Date.now() + ((await this.reconcile()) ? intervalMs : this.#driver.retryMs)
   }
 
   /** Compares all targets with the list. Resolves with whether they are alike by now. */
   async reconcile(): Promise<boolean> {
-    const exposures = await this.#list.list()
-    const targets = await Promise.all(exposures.map(exposure => this.#targetOf(exposure)))
+    const { exposures, unreadable } = await this.#readList()
+    const open = exposures.filter(({ isClosed }) => !isClosed)
+    const targets = await Promise.all(open.map(exposure => this.#targetOf(exposure)))
     const clashes = clashesOf(targets)
     for (const [iqn, user] of clashes) this.#tell(iqn, `${user} has another password elsewhere`)
-    const wanted = new Set(targets.map(({ iqn }) => iqn))
-    const extra = (await this.#driver.list()).filter(({ iqn }) => !wanted.has(iqn))
+    const listed = await this.#driver.list()
     const differing = await this.#driver.differing(targets.filter(({ iqn }) => !clashes.has(iqn)))
-    const { volumePool: poolName } = this.#surroundings.config.ceph
-    const unlike = [...extra.map(({ iqn }) => ({ poolName, name: imageOf(iqn) })), ...differing]
+    const served = new Set(listed.map(({ iqn }) => iqn))
+    const notClosed = exposures.filter(({ isClosed, iqn }) => isClosed && served.has(iqn))
+    const own = new Set([...exposures.map(({ iqn }) => iqn), ...this.#tellUnreadable(unreadable)])
+    const strays = await this.#straysAmong(listed.filter(({ iqn }) => !own.has(iqn)))
+    const work = [
+      ...[...differing, ...notClosed].map(each => ({ iqn: each.iqn, mend: () => this.settle(each) })),
+      ...strays.map(({ iqn }) => ({ iqn, mend: () => this.#removeStray(iqn) })),
+    ]
     let isAlike = clashes.size === 0
-    await forEachLimited(unlike, settledAtOnce, async exposed => {
-      if (this.#stopping.signal.aborted || !(await this.#settleOrTell(exposed))) isAlike = false
+    await forEachLimited(work, settledAtOnce, async ({ iqn, mend }) => {
+      if (this.#stopping.signal.aborted || !(await this.#mendOrTell(iqn, mend))) isAlike = false
     })
     return isAlike
   }
 
-  async #settleOrTell(exposed: Exposed): Promise<boolean> {
-    const iqn = iqnOf(exposed.name)
+  /** Gives the names that they may have. */
+  #tellUnreadable(unreadable: readonly Exposed[]): string[] {
+    const reason = 'how it should be cannot be read: perhaps another version wrote it'
+    const { iqnPrefix } = this.#surroundings.config.iscsi
+    for (const { name } of unreadable) this.#tell(iqnOf(iqnPrefix, name), reason)
+    return unreadable.flatMap(({ name }) => [...this.#prefixes].map(prefix => iqnOf(prefix, name)))
+  }
+
+  async #straysAmong(targets: readonly ExposedTarget[]): Promise<ExposedTarget[]> {
+    const { cluster, config } = this.#surroundings
+    const { strays, others } = await straysAmong(targets, cluster, config.ceph.volumePool)
+    for (const { iqn } of others)
+      this.#tell(iqn, 'it has our prefix, and is not ours: agents of one host need an IQN_PREFIX each')
+    return strays
+  }
+
+  async #removeStray(iqn: string): Promise<void> {
+    const exposed = { poolName: this.#surroundings.config.ceph.volumePool, name: imageOf(iqn) }
+    await this.#queue.run(keyOf(exposed), async () => {
+      // Unless it is being exposed just now.
+      if ((await this.#list.read(exposed))?.iqn !== iqn) await this.#driver.remove(iqn, false)
+    })
+  }
+
+  async #mendOrTell(iqn: string, mend: () => Promise<void>): Promise<boolean> {
     try {
-      await this.settle(exposed)
+      await mend()
       this.#troubles.delete(iqn)
       this.#surroundings.log.info({ iqn }, 'a target was not as it should be, and is')
       return true
@@ -304,18 +396,4 @@ export class TargetKeeper {
       return false
     }
   }
-}
-
-function isSame(a: Exposed, b: Exposed): boolean {
-  return a.poolName === b.poolName && a.name === b.name
-}
-
-/**
- * Other images have other ones, in other clusters too: initiators take two disks of one identity for two ways to one disk.
- */
-function identityOf(fsid: string, poolName: string, id: string): Identity {
-  const hash = createHash('sha256')
-    .update(JSON.stringify([fsid, poolName, id]))
-    .digest('hex')
-  return { serial: id, naa: `6${hash.slice(0, 31)}` }
 }

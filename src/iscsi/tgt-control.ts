@@ -137,7 +137,7 @@ export class TgtControl {
     try {
       return readAnswer(request, await this.#exchange(socket, encode(request)), this.path)
     } catch (error) {
-      if (!limit.aborted) throw error
+      if (!limit.aborted) throw (await this.#hasDied(error)) ? this.#down(error) : error
       const why = this.#signal.aborted ? 'is not waited for any more' : `has not answered for ${limitMs / 1000} s`
       throw new TargetServiceSilentError(`tgtd at ${this.path} ${why}`, { cause: error })
     } finally {
@@ -156,11 +156,29 @@ export class TgtControl {
     }
   }
 
+  /** In the middle of the request. */
+  async #hasDied(error: unknown): Promise<boolean> {
+    if (!(error instanceof TargetServiceSilentError)) return false
+    const socket = connect(this.path)
+    try {
+      await once(socket, 'connect')
+      return false
+    } catch (error) {
+      return this.#why(error) instanceof TargetServiceDownError
+    } finally {
+      socket.destroy()
+    }
+  }
+
+  #down(cause: unknown): TargetServiceDownError {
+    return new TargetServiceDownError(`no tgtd at ${this.path}`, { cause })
+  }
+
   #why(error: unknown): unknown {
     switch (codeOf(error)) {
       case 'ENOENT':
       case 'ECONNREFUSED':
-        return new TargetServiceDownError(`no tgtd at ${this.path}`, { cause: error })
+        return this.#down(error)
       case 'ECONNRESET':
       case 'EPIPE':
         return new TargetServiceSilentError(`tgtd at ${this.path} ${unheard}`, { cause: error })

@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Config } from '../config.js'
 import { KeyedQueue } from '../jobs/queue.js'
+import { prefixOf } from '../names.js'
 import type { Access, Chap, ExposedTarget, Portal, Session, Target, TargetDriver } from './driver.js'
 import { attachedBy, ChapUserTakenError, TargetRefusedError, TargetServiceDownError } from './errors.js'
 import { isRefusal, type TgtControl, type TgtRequest } from './tgt-control.js'
@@ -17,9 +18,9 @@ import { megabytesOf, parsePortals, parseTargets, type TgtTarget, type TgtUnit }
 
 interface TgtOptions {
   control: TgtControl
-  portal: Config['iscsi']['portal']
+  portal: Config['iscsi']['portals'][0]
   ceph: Config['ceph']
-  iqnPrefix: string
+  prefixes: ReadonlySet<string>
 }
 
 /** Number 0 is tgtd's own, which it keeps. */
@@ -43,6 +44,7 @@ const writeThrough = '8:0:18:0x10:0:0xff:0xff:0:0:0xff:0xff:0xff:0xff:0x80:0x14:
 
 export class TgtDriver implements TargetDriver {
   readonly lun = diskLun
+  readonly retryMs = 1_000
   readonly #control: TgtControl
   readonly #options: TgtOptions
   /** tgtd has one list of accounts for all targets. */
@@ -67,8 +69,13 @@ export class TgtDriver implements TargetDriver {
     return own === undefined ? [] : [{ ...portal, port: own.port }]
   }
 
+  /** tgtd itself. */
+  openersOf(): number {
+    return 1
+  }
+
   async list(): Promise<ExposedTarget[]> {
-    return (await this.#targets()).filter(({ iqn }) => this.#isOurs(iqn))
+    return (await this.#targets()).filter(({ iqn }) => this.#isOurs(iqn)).map(exposedOf)
   }
 
   async sessions(iqn: string): Promise<readonly Session[]> {
@@ -85,12 +92,15 @@ export class TgtDriver implements TargetDriver {
   }
 
   async ensure(target: Target): Promise<boolean> {
-    await this.#readLife()
+    return this.#inOneLife(() => this.#ensure(target))
+  }
+
+  async #ensure(target: Target): Promise<boolean> {
     const found = await this.#find(target.iqn)
     if (found === undefined) {
       if (await this.#create(target)) return false
       // Somebody was quicker.
-      return this.ensure(target)
+      return this.#ensure(target)
     }
     for (const change of this.#changes(found, target)) await change()
     return true
@@ -98,19 +108,27 @@ export class TgtDriver implements TargetDriver {
 
   async remove(iqn: string, force: boolean): Promise<boolean> {
     try {
-      const found = await this.#find(iqn)
-      if (found === undefined) return false
-      if (found.sessions.length > 0 && !force) throw attachedBy(iqn, found.sessions)
-      await (force ? this.#destroyAnyway(found) : this.#destroy(found))
-      return true
+      return await this.#inOneLife(() => this.#remove(iqn, force))
     } catch (error) {
       if (error instanceof TargetServiceDownError) return false
       throw error
     }
   }
 
+  async #remove(iqn: string, force: boolean): Promise<boolean> {
+    const found = await this.#find(iqn)
+    if (found === undefined) return false
+    if (found.sessions.length > 0 && !force) throw attachedBy(iqn, found.sessions)
+    await (force ? this.#destroyAnyway(found) : this.#destroy(found))
+    return true
+  }
+
+  refreshSize(target: Target, sizeBytes: number): Promise<void> {
+    return this.#inOneLife(() => this.#refreshSize(target, sizeBytes))
+  }
+
   /** tgtd reads an image's size when it opens it, so the unit is made anew. Its target is closed meanwhile: no command fails. */
-  async refreshSize(target: Target, sizeBytes: number): Promise<void> {
+  async #refreshSize(target: Target, sizeBytes: number): Promise<void> {
     const found = await this.#find(target.iqn)
     const unit = found && diskOf(found)
     if (found === undefined || unit?.megabytes === megabytesOf(sizeBytes)) return
@@ -118,7 +136,8 @@ export class TgtDriver implements TargetDriver {
   }
 
   #isOurs(iqn: string): boolean {
-    return iqn.startsWith(`${this.#options.iqnPrefix}:`)
+    const prefix = prefixOf(iqn)
+    return prefix !== undefined && this.#options.prefixes.has(prefix)
   }
 
   #ask(request: TgtRequest): Promise<string> {
@@ -149,7 +168,7 @@ export class TgtDriver implements TargetDriver {
    * Returns false if there is one of that name by now. Nobody can log in before its rules are there, and they come last.
    */
   async #create(target: Target): Promise<boolean> {
-    const tid = await this.#newTarget(target.iqn)
+    const tid = await this.#newTarget(target)
     if (tid === undefined) return false
     try {
       await this.#newUnit(tid, target)
@@ -163,9 +182,9 @@ export class TgtDriver implements TargetDriver {
     }
   }
 
-  /** Its number follows from its name. tgtd makes a part of the device's identification of it. */
-  async #newTarget(iqn: string): Promise<number | undefined> {
-    let tid = createHash('sha256').update(iqn).digest().readUInt32BE() % 2 ** tidBits
+  /** Its number follows from its disk, whatever that is called: tgtd makes a part of the device's identification of it. */
+  async #newTarget({ iqn, identity }: Target): Promise<number | undefined> {
+    let tid = createHash('sha256').update(identity.naa).digest().readUInt32BE() % 2 ** tidBits
     for (;;) {
       tid = Math.max(1, tid % 2 ** tidBits)
       try {
@@ -382,11 +401,30 @@ export class TgtDriver implements TargetDriver {
     }
   }
 
+  /** What another tgtd has not heard of, it refuses: then the one that was asked has gone, and its targets with it. */
+  async #inOneLife<T>(work: () => Promise<T>): Promise<T> {
+    const life = await this.#readLife()
+    try {
+      return await work()
+    } catch (error) {
+      if ((await this.life()) === life) throw error
+      throw new TargetServiceDownError('tgtd ended meanwhile, and has begun anew', { cause: error })
+    }
+  }
+
   /** Another tgtd knows no passwords. */
-  async #readLife(): Promise<void> {
+  async #readLife(): Promise<string | undefined> {
     const life = await this.life()
     if (life !== this.#known.life) this.#known = { life, passwords: new Map() }
+    return life
   }
+}
+
+function exposedOf(target: TgtTarget): ExposedTarget {
+  const { iqn, sessions } = target
+  const unit = diskOf(target)
+  if (unit === undefined) return { iqn, sessions }
+  return { iqn, sessions, disk: { image: unit.path, identity: { serial: unit.serial, naa: unit.naa } } }
 }
 
 function diskOf({ units }: TgtTarget): TgtUnit | undefined {

@@ -5,7 +5,6 @@ import type { Services } from '../jobs/actions.js'
 import { cephName, dataSchema } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
-import { iqnOf } from '../names.js'
 import { lookAtVolume, planVolume, type VolumePlan } from '../volumes/volume.js'
 import { chap, initiators } from './data.js'
 import { exposeResult, exposureBefore, putBack } from './expose.js'
@@ -63,11 +62,11 @@ async function putBackIfExposed(services: Services, before: Exposure | null, pla
 
 async function hide(services: Services, plan: UnexposePlan, { before }: { before: Exposure | null }): Promise<Given> {
   const targets = needKeeper(services, plan)
-  const at = { iqn: iqnOf(plan.name), lun: targets.lun }
+  const at = { iqn: before?.iqn ?? plan.iqn, lun: targets.lun }
   const rest = before && restOf(before, plan)
   if (rest !== null) {
     await targets.expose(rest)
-    return { ...at, portals: await targets.portals(), targetDeleted: false }
+    return { ...at, portals: await targets.portals(rest), targetDeleted: false }
   }
   const wasThere = await targets.hide(plan, plan.force)
   return { ...at, portals: [], targetDeleted: wasThere || before !== null }

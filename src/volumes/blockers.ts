@@ -8,10 +8,10 @@ export async function othersAt(image: Image): Promise<ImageWatcher[]> {
   return (await image.watchers()).filter(({ client }) => BigInt(client) !== own)
 }
 
-/** The same, without what serves its target to initiators: that goes with the target. @param isServed - It has one. */
-export async function strangersAt(image: Image, isServed: boolean): Promise<ImageWatcher[]> {
+/** The same, without what serves its target to initiators: that goes with the target. @param openers - How many do. */
+export async function strangersAt(image: Image, openers: number): Promise<ImageWatcher[]> {
   const others = await othersAt(image)
-  return isServed && others.length === 1 ? [] : others
+  return others.length <= openers ? [] : others
 }
 
 export function openBy(path: string, watchers: readonly ImageWatcher[]): BlockedError {

@@ -2,13 +2,13 @@ import { z } from 'zod'
 import { type Image, MiB, NotFoundError, type Pool } from '../../lib/index.js'
 import { baseSnapshot, findSource } from '../catalog.js'
 import type { Config } from '../config.js'
-import { JobError } from '../errors.js'
-import { exposeNew, hideNew, targetOf } from '../iscsi/exposing.js'
+import { InvalidJobError, JobError } from '../errors.js'
+import { type ExposedAtFirst, exposeNew, hideNew, targetOf } from '../iscsi/exposing.js'
 import type { Plan, Services } from '../jobs/actions.js'
 import { cephName, dataSchema, nonEmptyText, sizeAliases, sizeInMiB } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
-import { findImage, findReady, freeName, makeImage, makeReady, type NewVolume, planNew } from './make.js'
+import { findImage, findReady, freeName, makeImage, makeReady, planNew } from './make.js'
 
 export const createData = dataSchema(
   {
@@ -17,11 +17,22 @@ export const createData = dataSchema(
     imageId: cephName().optional(),
     sizeMB: sizeInMiB(),
     tenantId: nonEmptyText().optional(),
-    /** Where the volume is to be reachable. What is exposed is on this host, so this is checked and no more. */
+    /** Where the volume is to be reachable, if that is not as the settings say. Only gateways have a choice. */
     portals: portals().optional(),
   },
   { name: ['refId', 'image'], sizeMB: sizeAliases },
 )
+
+/** A gateway is known by its name. tgtd is on this host, so for it they are checked, and no more. */
+function gatewaysIn({ portals }: z.output<typeof createData>, { iscsi }: Config): Pick<ExposedAtFirst, 'portals'> {
+  if (iscsi.driver !== 'ceph-iscsi' || portals === undefined || portals.length === 0) return {}
+  return {
+    portals: portals.map(({ host, ip }, index) => {
+      if (host === undefined) throw new InvalidJobError([`portals.${index}.host is needed: the name of the gateway`])
+      return { host, ip }
+    }),
+  }
+}
 
 /** Counted before they are looked at, as each wrong one would be a problem to name. */
 function portals() {
@@ -29,7 +40,7 @@ function portals() {
   return z.array(z.unknown(), 'must be a list').max(16, 'must be at most 16').pipe(z.array(portal))
 }
 
-interface CreatePlan extends Plan, NewVolume {
+interface CreatePlan extends Plan, ExposedAtFirst {
   /** `pool/name` */
   image: string
   catalogName: string
@@ -76,6 +87,7 @@ export function planCreate(job: JobMessage, data: z.output<typeof createData>, c
     catalogName: config.ceph.catalogPool,
     ...(data.imageId !== undefined && { imageId: data.imageId }),
     sizeBytes: data.sizeMB * MiB,
+    ...gatewaysIn(data, config),
   }
 }
 

@@ -14,13 +14,12 @@ import type { Config } from '../config.js'
 import { ImageNotOursError } from '../errors.js'
 import type { Session } from '../iscsi/driver.js'
 import { attachedBy } from '../iscsi/errors.js'
-import { exposeAgain, exposureOf, hide, sessionsOf, targetOf } from '../iscsi/exposing.js'
+import { exposeAgain, exposureOf, hide, openersOf, sessionsOf, targetOf } from '../iscsi/exposing.js'
 import type { Exposure } from '../iscsi/exposure.js'
 import type { Services } from '../jobs/actions.js'
 import { cephName, dataSchema, sizeAliases, sizeInMiB } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
-import { iqnOf } from '../names.js'
 import { clonedTo, keptBy, openBy, othersAt, strangersAt, throwBlocked } from './blockers.js'
 import { type Origin, originOf, releaseOrigin } from './chain.js'
 import { addDue } from './due.js'
@@ -122,11 +121,23 @@ export function deletedResult(
   }
 }
 
+/** A target that the volume has. */
+interface Served {
+  iqn: string
+  sessions: readonly Session[]
+  /** How many have the image open for it. */
+  openers: number
+}
+
 /** Null if there is none: one in the trash is deleted already. */
 async function findDeletable(services: Services, plan: DeletePlan): Promise<Reachable | null> {
   const exposure = await exposureOf(services, plan)
-  const sessions = exposure && (await sessionsOf(services, plan))
-  const found = await findVolume(services, plan, image => checkFree(image, plan, sessions))
+  const target = exposure && {
+    iqn: exposure.iqn,
+    sessions: await sessionsOf(services, exposure),
+    openers: openersOf(services, exposure),
+  }
+  const found = await findVolume(services, plan, image => checkFree(image, plan, target))
   return found && { ...found, exposure }
 }
 
@@ -185,18 +196,18 @@ async function isBeingRemoved(pool: Pool, id: string): Promise<boolean> {
  * Names all that keeps the volume from being deleted: clones, unless they are to be flattened and may be; snapshots of
  * others; initiators that are logged in, unless they are to lose it; whoever has it open.
  *
- * @param sessions - Of its target; null: it has none.
+ * @param target - Null: it has none.
  */
-async function checkFree(image: Image, plan: DeletePlan, sessions: readonly Session[] | null): Promise<void> {
+async function checkFree(image: Image, plan: DeletePlan, target: Served | null): Promise<void> {
   const children = await lastingChildren(image, plan)
   const kept = await snapshotsOfOthers(image, plan)
-  const others = await strangersAt(image, sessions !== null)
-  const isInUse = sessions !== null && sessions.length > 0 && !plan.force
+  const others = await strangersAt(image, target?.openers ?? 0)
+  const isInUse = target !== null && target.sessions.length > 0 && !plan.force
   const whose = plan.flattensChildren ? ' that are not to be changed' : ''
   throwBlocked([
     ...(children.length > 0 ? [clonedTo(image.path, children, whose)] : []),
     ...(kept.length > 0 ? [keptBy(image.path, kept, '')] : []),
-    ...(isInUse ? [attachedBy(iqnOf(plan.name), sessions)] : []),
+    ...(isInUse ? [attachedBy(target.iqn, target.sessions)] : []),
     ...(others.length > 0 ? [openBy(image.path, others)] : []),
   ])
 }

@@ -22,6 +22,8 @@ import type { Maker } from './volume.js'
 export interface NewVolume {
   poolName: string
   name: string
+  /** What it is called, also where it is not exposed. */
+  iqn: string
   maker: Maker
   tenantId: string
   /** Whether it is to be reachable over iSCSI. */
@@ -36,12 +38,26 @@ export interface Made {
   exposed?: Shown
 }
 
-const madePlan = z.object({ poolName: z.string(), name: z.string(), depth: z.object({}) })
+const madePlan = z.object({
+  poolName: z.string(),
+  name: z.string(),
+  depth: z.object({}),
+  exposes: z.boolean().optional(),
+})
 
 /** The image that a job with this plan makes, as `pool/image`; undefined if it makes none. */
 export function madeBy(plan: object): string | undefined {
-  const made = madePlan.safeParse('clone' in plan ? plan.clone : plan).data
+  const made = readMade(plan)
   return made && `${made.poolName}/${made.name}`
+}
+
+/** Whether a job with this plan exposes what it makes. */
+export function exposesMade(plan: object): boolean | undefined {
+  return readMade(plan)?.exposes
+}
+
+function readMade(plan: object) {
+  return madePlan.safeParse('clone' in plan ? plan.clone : plan).data
 }
 
 export const volumeResult = z.object({
@@ -61,9 +77,12 @@ export function planNew(
   const tenantId = job.tenantId ?? data.tenantId
   if (tenantId === undefined) throw new InvalidJobError(['tenantId: missing'])
   if ((data.tenantId ?? tenantId) !== tenantId) throw new InvalidJobError(["tenantId: another than the job's own"])
+  const { iqnPrefix } = config.iscsi
+  const name = imageName({ taskId: job.taskId, tenantId, name: data.name }, iqnPrefix)
   return {
     poolName: config.ceph.volumePool,
-    name: imageName({ taskId: job.taskId, tenantId, name: data.name }),
+    name,
+    iqn: iqnOf(iqnPrefix, name),
     maker: { agent: job.agentId, task: job.taskId },
     tenantId,
     exposes: config.iscsi.driver !== 'none',
@@ -71,9 +90,9 @@ export function planNew(
   }
 }
 
-export function madeResult({ name, tenantId }: NewVolume, { image, ready, exposed }: Made) {
+export function madeResult({ name, iqn, tenantId }: NewVolume, { image, ready, exposed }: Made) {
   return {
-    disk: { refId: iqnOf(name), name, id: ready.id, tenantId },
+    disk: { refId: iqn, name, id: ready.id, tenantId },
     imageExisted: image.existed,
     targetExisted: exposed?.existed ?? false,
   }
@@ -164,14 +183,14 @@ async function checkDepth(
   await addDue(list, { work: 'flatten', poolName, name, id, origin: await originOf(image) })
 }
 
-/** Takes away what this job has made under the name. */
+/** Takes away what this job has made under the name: once it is closed, as a tgtd that died may count as having it open. */
 export async function freeName(services: Services, { poolName, name, maker }: NewVolume): Promise<void> {
   await using pool = await services.cluster.openPool(poolName)
   const volume = await findVolume(pool, name, maker)
   if (volume === undefined) {
     await clearRemains(pool, name)
   } else if (volume.stamp.createdAt === services.begunAt) {
-    await pool.removeImage(name)
+    await onceClosed(() => pool.removeImage(name))
   } else {
     throw new JobError('VOLUME_READY', 'it was made by this task before, and may be in use')
   }

@@ -1,9 +1,8 @@
 import { JobError } from '../errors.js'
 import { attachedBy } from '../iscsi/errors.js'
-import { exposureOf, sessionsOf, whileClosed } from '../iscsi/exposing.js'
+import { exposureOf, openersOf, sessionsOf, whileClosed } from '../iscsi/exposing.js'
 import type { Services } from '../jobs/actions.js'
 import { Saga } from '../jobs/saga.js'
-import { iqnOf } from '../names.js'
 import { openBy, strangersAt } from './blockers.js'
 import type { SnapshotPlan } from './snapshot-create.js'
 import { findSnapshot } from './snapshots.js'
@@ -31,13 +30,13 @@ export const rollBack = Saga.of<Services, SnapshotPlan>()
 
 async function checkClosed(services: Services, plan: SnapshotPlan): Promise<true> {
   const exposure = await exposureOf(services, plan)
-  const sessions = exposure === null ? [] : await sessionsOf(services, plan)
-  if (sessions.length > 0) throw attachedBy(iqnOf(plan.name), sessions)
+  const sessions = exposure === null ? [] : await sessionsOf(services, exposure)
+  if (exposure !== null && sessions.length > 0) throw attachedBy(exposure.iqn, sessions)
   await lookAtVolume(services, plan, async image => {
     if ((await findSnapshot(image, plan.snapshot)) === undefined) {
       throw new JobError('SNAPSHOT_NOT_FOUND', `${plan.image} has no snapshot ${plan.snapshot}`)
     }
-    const others = await strangersAt(image, exposure !== null)
+    const others = await strangersAt(image, openersOf(services, exposure))
     if (others.length > 0) throw openBy(image.path, others)
   })
   return true

@@ -4,7 +4,7 @@ import type { Config } from '../config.js'
 import { ImageNotOursError } from '../errors.js'
 import type { Plan, Services } from '../jobs/actions.js'
 import type { JobMessage } from '../jobs/message.js'
-import { imageOf } from '../names.js'
+import { imageOf, iqnOf } from '../names.js'
 import { readStamp, type Stamp } from './stamp.js'
 
 export interface VolumePlan extends Plan {
@@ -14,6 +14,8 @@ export interface VolumePlan extends Plan {
   name: string
   /** As the job has it: an iqn, or the image's name. */
   refId: string
+  /** What it is called from when it is exposed anew. */
+  iqn: string
   maker: Maker
   /** The tenant that asks, if the job says so. */
   tenantId?: string
@@ -25,7 +27,7 @@ export interface Maker {
   task: string
 }
 
-/** @throws {InvalidJobError} an iqn that this agent gives to no volume */
+/** @throws {InvalidJobError} an iqn of another form than those of volumes */
 export function planVolume(
   { agentId, taskId, tenantId }: JobMessage,
   refId: string,
@@ -38,6 +40,7 @@ export function planVolume(
     poolName,
     name,
     refId,
+    iqn: iqnOf(config.iscsi.iqnPrefix, name),
     maker: { agent: agentId, task: taskId },
     ...(tenantId !== undefined && { tenantId }),
   }

@@ -4,6 +4,7 @@ import { appendFile, mkdtemp } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { defaultIqnPrefix } from '../../src/config.js'
 import { startStack, stopStack } from '../../src/dev/stack.js'
 import { imageName } from '../../src/names.js'
 import { type Job, TestSite, until } from '../support/broker.js'
@@ -68,7 +69,11 @@ t.test('an OSD that hangs', async t => {
       await waits(job)
       go()
       t.match(await until('the result', () => site.resultsOf(job)[0]), { ok: true })
-      t.ok((await site.imageNames()).includes(imageName({ taskId: job.taskId, tenantId: 'acme', name: 'web' })))
+      t.ok(
+        (await site.imageNames()).includes(
+          imageName({ taskId: job.taskId, tenantId: 'acme', name: 'web' }, defaultIqnPrefix),
+        ),
+      )
     })
   }
 
@@ -141,7 +146,7 @@ t.test('an agent that died right after it had made an image', async t => {
   await run('ceph', 'tell', 'osd.*', 'config', 'set', 'osd_client_watch_timeout', '4')
   await site.startAgent()
   const job = site.job('storage.create', { name: 'web', imageId, sizeMB: 16 })
-  const name = imageName({ taskId: job.taskId, tenantId: 'acme', name: 'web' })
+  const name = imageName({ taskId: job.taskId, tenantId: 'acme', name: 'web' }, defaultIqnPrefix)
   await run('rbd', 'clone', `${site.environment.CEPH_CATALOG_POOL}/${imageId}@base`, `${pool.name}/${name}`)
   const other = spawn('rbd', ['watch', `${pool.name}/${name}`])
   await until('it to be open', async () => {

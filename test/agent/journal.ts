@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { MiB } from '../../lib/index.js'
+import { defaultIqnPrefix } from '../../src/config.js'
 import { imageName } from '../../src/names.js'
 import { startAgentProcess } from '../support/agent-process.js'
 import { type Job, TestSite, until } from '../support/broker.js'
@@ -10,7 +11,7 @@ import { checkTidy, newJob, newRecord, openRecords, outcomeOf } from '../support
 import { BrokerProxy } from '../support/proxy.js'
 import { newRunner } from '../support/runner.js'
 
-const nameFor = (job: Job) => imageName({ taskId: job.taskId, tenantId: 'acme', name: 'web' })
+const nameFor = (job: Job) => imageName({ taskId: job.taskId, tenantId: 'acme', name: 'web' }, defaultIqnPrefix)
 
 /** A create that waits until somebody else closes what is left under the name of its image. */
 async function waitingCreate(t: Test, site: TestSite) {

@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { MiB } from '../../lib/index.js'
 import { Broker } from '../../src/amqp/broker.js'
+import { defaultIqnPrefix } from '../../src/config.js'
 import { startStack, stopStack } from '../../src/dev/stack.js'
 import { imageName } from '../../src/names.js'
 import { TestSite, until } from '../support/broker.js'
@@ -26,7 +27,7 @@ async function setUp(t: Test, holdMs: number) {
   const pool = await site.volumePool()
   t.teardown(() => pool.close())
   const create = site.job('storage.create', { name: 'web', sizeMB: 8 })
-  const name = imageName({ taskId: create.taskId, tenantId: 'acme', name: 'web' })
+  const name = imageName({ taskId: create.taskId, tenantId: 'acme', name: 'web' }, defaultIqnPrefix)
   // The job waits for what seems to be left of itself to be closed.
   await pool.createImage(name, { size: MiB })
   const image = await pool.openImage(name)

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { setTimeout as delay } from 'node:timers/promises'
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
+import { defaultIqnPrefix } from '../../src/config.js'
 import { Records } from '../../src/journal/records.js'
 import { imageName } from '../../src/names.js'
 import { startAgentProcess } from '../support/agent-process.js'
@@ -13,7 +14,8 @@ import { golden } from '../support/golden.js'
 const tooLargeMiB = 2 ** 31
 
 function nameFor(job: Job): string {
-  return imageName({ taskId: job.taskId, tenantId: job.tenantId ?? '', name: (job.data as { name: string }).name })
+  const { name } = job.data as { name: string }
+  return imageName({ taskId: job.taskId, tenantId: job.tenantId ?? '', name }, defaultIqnPrefix)
 }
 
 /** Its next result. */

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { defaultIqnPrefix } from '../../src/config.js'
 import { imageName } from '../../src/names.js'
 import { TestSite, until } from '../support/broker.js'
 import { golden } from '../support/golden.js'
@@ -33,7 +34,7 @@ t.test('a stop', async t => {
 
   await t.test('does not begin what waits for another job on the same image', async t => {
     const create = site.job('storage.create', { name: 'busy', imageId, sizeMB: 16 })
-    const name = imageName({ taskId: create.taskId, tenantId: 'acme', name: 'busy' })
+    const name = imageName({ taskId: create.taskId, tenantId: 'acme', name: 'busy' }, defaultIqnPrefix)
     const remove = site.job('storage.delete', { refId: name })
     const agent = await site.startAgent()
     let stopping: Promise<void> | undefined

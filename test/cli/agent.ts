@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
+import { defaultIqnPrefix } from '../../src/config.js'
 import { imageName } from '../../src/names.js'
 import { TestSite, until } from '../support/broker.js'
 
@@ -53,7 +54,7 @@ t.test('cephkit agent', async t => {
     const job = site.job('storage.create', { name: 'web', sizeMB: 1 })
     // Somebody has the image open that the job has to replace: it waits for them.
     const pool = await site.volumePool()
-    const name = imageName({ taskId: job.taskId, tenantId: 'acme', name: 'web' })
+    const name = imageName({ taskId: job.taskId, tenantId: 'acme', name: 'web' }, defaultIqnPrefix)
     await pool.createImage(name, { size: MiB })
     await pool.openImage(name)
     await site.publish(job)

@@ -12,7 +12,7 @@ const cli = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
 t.test('cephkit iscsi', async t => {
   const site = await TestSite.open(t)
   const tgt = await Tgt.start(t)
-  await site.startAgent(tgt.environment)
+  const agent = await site.startAgent(tgt.environment)
   const cephkit = async (args: string[], settings: Record<string, string> = {}) => {
     const env = { ...site.environment, ...tgt.environment, ...settings }
     const { stdout } = await promisify(execFile)(process.execPath, [cli, 'iscsi', ...args], { env })
@@ -75,6 +75,23 @@ t.test('cephkit iscsi', async t => {
     t.match(JSON.parse(await cephkit(['unexpose', disk.name])), { targetDeleted: true })
     t.same(await tgt.names(), [])
     t.equal(await cephkit(['list']), 'no volumes are exposed\n')
+  })
+
+  await t.test('cephkit audit finds a target that nobody has in a list, and removes it', async t => {
+    const left = 'iqn.2001-07.org.openhvx:acme-left-12345678'
+    const audit = async (args: string[], settings: Record<string, string> = {}) => {
+      const env = { ...site.environment, ...tgt.environment, ...settings }
+      const running = promisify(execFile)(process.execPath, [cli, 'audit', '--json', ...args], { env })
+      // It ends with 1 when anything is found.
+      return JSON.parse((await running.catch(error => error)).stdout)
+    }
+    await agent.stop()
+    t.same(await audit([]), [])
+    await tgt.adm('target', 'new', '--tid', '7', '--targetname', left)
+    t.match(await audit([]), [{ kind: 'target', name: left, fixable: true }])
+    t.same(await audit([], { ISCSI_DRIVER: 'none' }), [])
+    t.match(await audit(['--fix']), [{ kind: 'target', fixed: true }])
+    t.same(await tgt.names(), [])
   })
 
   await t.test('cephkit doctor looks at tgtd', async t => {

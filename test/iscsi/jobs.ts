@@ -1,6 +1,7 @@
 /** What jobs do about targets, through an agent, as initiators see it. */
-import { execFile } from 'node:child_process'
+import { execFile, execFileSync, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
@@ -198,6 +199,18 @@ t.test('storage.expose and storage.unexpose', async t => {
     t.notOk((await discover(tgt, 'iqn.2001-07.org.openhvx:another')).includes(refId))
   })
 
+  await t.test('takes the names of initiators however they are written', async t => {
+    const written = initiator.toUpperCase().replace('IQN', 'Iqn')
+    await site.succeed(site.job('storage.expose', { refId, initiators: [written] }))
+    t.equal(await capacity(url), 16 * MiB)
+    t.match(await tgt.adm('target', 'show'), new RegExp(`ACL information:\n +${initiator}\n`))
+    const { targetDeleted } = await site.succeed(
+      site.job('storage.unexpose', { refId, initiators: [written.toLowerCase(), written] }),
+    )
+    t.equal(targetDeleted, true)
+    await site.succeed(site.job('storage.expose', { refId, initiators: [initiator] }))
+  })
+
   await t.test('changes nothing that it is not told to change', async t => {
     const chap = { user: 'for-this-one', password: 'for-this-one-1' }
     await site.succeed(site.job('storage.expose', { refId: disk.name, chap }))
@@ -333,6 +346,57 @@ t.test('a create that cannot expose leaves nothing', async t => {
   const { disk } = await site.succeed(site.job('storage.create', { name: 'later', sizeMB: 8 }))
   await until('all is as it should be', async () => (await tgt.names()).length === 1)
   t.same(await tgt.names(), [disk.refId])
+})
+
+t.test('a create that fails is undone although somebody who died counts as having the image open', async t => {
+  const { site, tgt, pool } = await start(t)
+  await tgt.kill()
+  site.onLog = ({ msg, step }) => {
+    if (msg !== 'step done' || step !== 'ready') return
+    const [image] = execFileSync('rbd', ['ls', pool], { encoding: 'utf8' }).trim().split('\n')
+    const writing = ['rbd', 'bench', '--io-type', 'write', '--io-total', '1G', '--io-threads', '1', `${pool}/${image}`]
+    spawnSync('timeout', ['--signal', 'KILL', '2', ...writing], { stdio: 'ignore' })
+  }
+  const job = site.job('storage.create', { name: 'left', sizeMB: 1024 })
+  await site.publish(job)
+  // Longer than Ceph takes to forget whoever died.
+  while (site.resultsOf(job).length === 0) await delay(100)
+  t.match(site.resultsOf(job), [{ ok: false, code: 'ISCSI_DOWN', rollback: { complete: true, leftovers: [] } }])
+  t.same(await site.imageNames(), [])
+})
+
+t.test('an expose while there is no tgtd leaves all as it was', async t => {
+  const { site, tgt } = await start(t)
+  const { disk } = await site.succeed(site.job('storage.create', { name: 'disk', sizeMB: 8 }))
+  await tgt.kill()
+  const refused = await site.perform(site.job('storage.expose', { refId: disk.refId, initiators: [initiator] }))
+  t.match(refused, { ok: false, code: 'ISCSI_DOWN', retryable: true, rollback: { complete: true, leftovers: [] } })
+  await tgt.start()
+  const another = 'iqn.2001-07.org.openhvx:another'
+  // A tgtd that has just begun may break off.
+  await until('the target', async () => (await discover(tgt, another).catch((): string[] => [])).includes(disk.refId))
+})
+
+t.test('a volume keeps its name when IQN_PREFIX changes', async t => {
+  const { site, tgt, agent } = await start(t)
+  const create = (name: string) => site.succeed(site.job('storage.create', { name, sizeMB: 8 }))
+  const former = await create('former')
+  await agent.stop()
+  await site.startAgent({ ...tgt.environment, IQN_PREFIX: 'iqn.2020-02.com.example:' })
+  const later = await create('later')
+  t.equal(later.disk.refId, `iqn.2020-02.com.example:${later.disk.name}`)
+  t.same((await tgt.names()).sort(), [former.disk.refId, later.disk.refId].sort())
+  const { inventory } = await site.succeed(site.job('inventory.refresh', {}))
+  t.same(new Set(inventory.volumes.map(({ iqn }: { iqn: string }) => iqn)), new Set(await tgt.names()))
+  t.equal((await site.succeed(site.job('storage.expose', { refId: former.disk.refId }))).iqn, former.disk.refId)
+  await site.succeed(site.job('storage.resize', { refId: former.disk.refId, sizeMB: 16 }))
+  t.equal(await capacity(tgt.url(former.disk.refId)), 16 * MiB)
+  await site.succeed(site.job('storage.unexpose', { refId: former.disk.refId }))
+  t.same(await tgt.names(), [later.disk.refId])
+  const anew = await site.succeed(site.job('storage.expose', { refId: former.disk.refId }))
+  t.equal(anew.iqn, `iqn.2020-02.com.example:${former.disk.name}`, 'exposed anew, it has the new one')
+  await site.succeed(site.job('storage.delete', { refId: former.disk.refId }))
+  t.same(await tgt.names(), [later.disk.refId])
 })
 
 t.test('a resize and an unexpose while there is no tgtd hold when it is back', async t => {

@@ -4,9 +4,11 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type Cluster, MiB, type Pool } from '../../lib/index.js'
-import { type Config, readConfig } from '../../src/config.js'
-import { openDriver, type Target, type TargetDriver } from '../../src/iscsi/driver.js'
-import { iqnOf, iqnPrefix } from '../../src/names.js'
+import { type Config, defaultIqnPrefix, readConfig } from '../../src/config.js'
+import { openTgt, type Target, type TargetDriver } from '../../src/iscsi/driver.js'
+import { TgtDriver } from '../../src/iscsi/tgt.js'
+import { TgtControl, type TgtRequest } from '../../src/iscsi/tgt-control.js'
+import { iqnOf } from '../../src/names.js'
 import { until } from '../support/broker.js'
 import { run, testCluster } from '../support/cluster.js'
 import { testFolder } from '../support/golden.js'
@@ -27,9 +29,7 @@ interface Site {
 }
 
 function driverOf(config: Config, signal = new AbortController().signal): TargetDriver {
-  const driver = openDriver(config, iqnPrefix, signal)
-  if (driver === undefined) throw new Error('ISCSI_DRIVER is none')
-  return driver
+  return openTgt(config, new Set([defaultIqnPrefix]), signal)
 }
 
 async function newSite(t: Test, cluster: Cluster): Promise<Site> {
@@ -45,17 +45,18 @@ async function newTarget(t: Test, { pool, driver }: Site, given: Partial<Target>
   const name = `iscsi-${process.pid}-${++images}`
   await pool.createImage(name, { size: 16 * MiB })
   t.teardown(async () => {
-    await driver.remove(iqnOf(name), true)
+    await driver.remove(iqnOf(defaultIqnPrefix, name), true)
     await pool.removeImage(name)
   })
   return {
-    iqn: iqnOf(name),
+    iqn: iqnOf(defaultIqnPrefix, name),
     poolName: pool.name,
     name,
     identity: { serial: `serial-${name}`, naa: `6${name.replace(/\D/g, '').padStart(31, '0')}` },
     access: { initiators: [], addresses: [] },
     chap: null,
     disk: { blockSize: 512, writeCache: true, discard: true },
+    portals: [],
     ...given,
   }
 }
@@ -217,14 +218,14 @@ t.test('targets of tgtd', async t => {
     const target = await newTarget(t, site)
     await driver.ensure(target)
     await Attached.open(t, tgt.url(target.iqn))
-    const [session] = await driver.sessions(target.iqn)
+    const [session] = (await driver.sessions(target.iqn)) ?? []
     t.match(session, { initiator: /^iqn\.2008-11\.org\.linux-kvm/, addresses: ['127.0.0.1'] })
     await t.rejects(driver.remove(target.iqn, false), {
       code: 'TARGET_BUSY',
       retryable: true,
       blockers: [{ kind: 'initiator', name: session?.initiator }],
     })
-    t.equal((await driver.sessions(target.iqn)).length, 1)
+    t.match(await driver.sessions(target.iqn), { length: 1 })
     t.equal(await driver.remove(target.iqn, true), true)
     t.notOk((await tgt.names()).includes(target.iqn))
     t.equal(await driver.remove(target.iqn, true), false, 'nor is it there any more')
@@ -292,11 +293,11 @@ t.test('targets of tgtd', async t => {
     const target = await newTarget(t, site)
     await driver.ensure(target)
     await tgt.adm('target', 'new', '--tid', '5', '--targetname', 'iqn.2020-01.org.example:theirs')
-    const story = `iqn.2020-01.org.example:liar\nTarget 5: ${iqnPrefix}:to-be-removed`
+    const story = `iqn.2020-01.org.example:liar\nTarget 5: ${defaultIqnPrefix}to-be-removed`
     const liar = await Attached.openAs(t, story, tgt, target.iqn)
     t.match(await tgt.adm('target', 'show'), /^Target 5: .*to-be-removed/m, 'tgtd shows what it was told')
     await t.rejects(driver.list(), { code: 'ISCSI_REFUSED', message: /several lines/ })
-    await t.rejects(driver.remove(`${iqnPrefix}:to-be-removed`, true), { code: 'ISCSI_REFUSED' })
+    await t.rejects(driver.remove(`${defaultIqnPrefix}to-be-removed`, true), { code: 'ISCSI_REFUSED' })
     await liar.close()
     await until('the end of the session', async () => (await driver.list().catch(() => [])).length > 0)
     t.ok((await tgt.names()).includes('iqn.2020-01.org.example:theirs'))
@@ -308,7 +309,7 @@ t.test('targets of tgtd', async t => {
     const waiting = driverOf(site.config, ended.signal)
     tgt.signal('SIGSTOP')
     const listing = waiting.list()
-    const removing = waiting.remove(iqnOf('whatever'), false)
+    const removing = waiting.remove(iqnOf(defaultIqnPrefix, 'whatever'), false)
     ended.abort()
     await t.rejects(listing, { code: 'ISCSI_NO_ANSWER', retryable: true })
     await t.rejects(removing, { code: 'ISCSI_NO_ANSWER' }, 'which is not: there is none')
@@ -322,12 +323,35 @@ t.test('targets of tgtd', async t => {
       code: 'ISCSI_REFUSED',
       message: /cannot open rbd\/missing/,
     })
-    await t.rejects(driver.ensure({ ...target, iqn: `${iqnPrefix}:a_b` }), { code: 'ISCSI_REFUSED', message: /a_b/ })
+    await t.rejects(driver.ensure({ ...target, iqn: `${defaultIqnPrefix}a_b` }), {
+      code: 'ISCSI_REFUSED',
+      message: /a_b/,
+    })
     await t.rejects(driver.ensure({ ...target, poolName: 'a,b' }), { code: 'ISCSI_REFUSED', message: /comma/ })
     t.same(await driver.list(), [], 'and nothing is left')
     const secret = { ...target, chap: { user: 'x,y', password: 'not-to-be-seen' } }
     const error = await driver.ensure(secret).catch(error => error)
     t.notOk(JSON.stringify([error, error.message, error.stack]).includes('not-to-be-seen'))
+  })
+
+  await t.test('says when tgtd has begun anew in the middle', async t => {
+    class Restarting extends TgtControl {
+      override async ask(request: TgtRequest): Promise<string> {
+        if (request.mode === 'device' && request.operation === 'new') {
+          await tgt.kill()
+          await tgt.start()
+        }
+        return super.ask(request)
+      }
+    }
+    const target = await newTarget(t, site, { chap })
+    const { portals, tgt: access } = site.config.iscsi
+    const control = new Restarting(access, new AbortController().signal)
+    const options = { control, portal: portals[0], ceph: site.config.ceph, prefixes: new Set([defaultIqnPrefix]) }
+    await t.rejects(new TgtDriver(options).ensure(target), { code: 'ISCSI_DOWN', retryable: true })
+    t.same(await tgt.names(), [])
+    await driver.ensure(target)
+    t.equal(await capacity(tgt.url(target.iqn, { login })), 16 * MiB, 'and knows that the new one has no passwords')
   })
 
   await t.test('says that there is no tgtd', async t => {

@@ -7,9 +7,12 @@ import { until } from './broker.js'
 
 const program = fileURLToPath(new URL('./agent-process-main.js', import.meta.url))
 
-/** Where in the journal's work a process kills itself: `write`, the second time (1), right after it. */
+/**
+ * Where in its work a process kills itself: at a `write` of the journal, the second time (1), right after it; at an entry that
+ * goes to or from the list of exposures; at a request to tgtd.
+ */
 export interface Death {
-  operation: 'enter' | 'create' | 'write' | 'settle'
+  operation: 'enter' | 'create' | 'write' | 'settle' | 'list' | 'unlist' | 'ask'
   count: number
   after: boolean
 }

@@ -1,11 +1,13 @@
 /** Jobs without end, and what must have become of them. */
 import type { JobResult } from '../../src/agent/index.js'
 import type { Job, TestSite } from './broker.js'
+import { initiator } from './tgt.js'
 
 interface Volume {
   name: string
   sizeMB: number
   snapshots: Set<string>
+  isExposed: boolean
   /** A job is under way for it: what it will be like is not known. */
   busy: boolean
 }
@@ -21,14 +23,24 @@ interface Begun {
 
 const mostVolumes = 12
 
+/** While tgtd is away, a job fails and changes nothing. */
+const tgtdIsAway = ['ISCSI_DOWN', 'ISCSI_NO_ANSWER']
+
+interface WorkloadOptions {
+  /** Whether volumes are exposed, by a tgtd that may be away. */
+  exposes?: boolean
+}
+
 export class Workload {
   readonly volumes = new Map<string, Volume>()
   readonly #site: TestSite
   readonly #random: Random
   readonly #golden: string
+  readonly #exposes: boolean
   #names = 0
 
-  constructor(site: TestSite, golden: string, random: Random) {
+  constructor(site: TestSite, golden: string, random: Random, { exposes = false }: WorkloadOptions = {}) {
+    this.#exposes = exposes
     this.#site = site
     this.#golden = golden
     this.#random = random
@@ -48,6 +60,7 @@ export class Workload {
       () => this.#createSnapshot(volume),
       () => this.#deleteSnapshot(volume),
       () => this.#delete(volume),
+      ...(this.#exposes ? [() => this.#expose(volume), () => this.#unexpose(volume)] : []),
     ]
     return (kinds[this.#random(kinds.length)] ?? kinds[0])?.() ?? this.#create()
   }
@@ -61,9 +74,19 @@ export class Workload {
   }
 
   #add(result: JobResult, sizeMB: number): void {
+    if (this.#isUndone(result)) return
     if (!result.ok) throw new Error(`a volume was not made: ${result.code}: ${result.error}`)
     const { name } = (result.result as { disk: { name: string } }).disk
-    this.volumes.set(name, { name, sizeMB, snapshots: new Set(), busy: false })
+    this.volumes.set(name, { name, sizeMB, snapshots: new Set(), isExposed: this.#exposes, busy: false })
+  }
+
+  /** Ceph counts a tgtd that was killed as somebody who has its images open, for a while. */
+  #isRefused({ ok, code = '' }: JobResult): boolean {
+    return !ok && (code === 'IMAGE_HAS_CHILDREN' || (this.#exposes && code === 'IMAGE_BUSY'))
+  }
+
+  #isUndone({ ok, code = '', rollback }: JobResult): boolean {
+    return this.#exposes && !ok && tgtdIsAway.includes(code) && rollback?.complete === true
   }
 
   #create(): Begun {
@@ -111,11 +134,25 @@ export class Workload {
     return this.#on(volume, job, () => volume.snapshots.delete(snapshot))
   }
 
-  /** Refused as long as it has clones. */
+  #expose(volume: Volume): Begun {
+    const access = this.#random(2) === 0 ? {} : { initiators: [initiator] }
+    const job = this.#job('storage.expose', { refId: volume.name, ...access })
+    return this.#on(volume, job, () => {
+      volume.isExposed = true
+    })
+  }
+
+  #unexpose(volume: Volume): Begun {
+    const job = this.#job('storage.unexpose', { refId: volume.name })
+    return this.#on(volume, job, () => {
+      volume.isExposed = false
+    })
+  }
+
+  /** Refused as long as it has clones, or somebody has it open. */
   #delete(volume: Volume): Begun {
     const job = this.#job('storage.delete', { refId: volume.name })
-    return this.#on(volume, job, ({ ok, code, result }) => {
-      if (!ok && code === 'IMAGE_HAS_CHILDREN') return
+    return this.#on(volume, job, ({ code, result }) => {
       const { deletedDisks } = (result ?? {}) as { deletedDisks?: { image: string }[] }
       if (deletedDisks?.[0]?.image !== volume.name) throw new Error(`${volume.name} was not deleted: ${code}`)
       this.volumes.delete(volume.name)
@@ -128,9 +165,9 @@ export class Workload {
       job,
       end: result => {
         volume.busy = false
-        const isRefusal = result.code === 'IMAGE_HAS_CHILDREN'
-        if (!result.ok && !isRefusal)
-          throw new Error(`${job.action} of ${volume.name}: ${result.code}: ${result.error}`)
+        if (this.#isUndone(result)) return
+        if (job.action === 'storage.delete' && this.#isRefused(result)) return
+        if (!result.ok) throw new Error(`${job.action} of ${volume.name}: ${result.code}: ${result.error}`)
         end(result)
       },
     }
