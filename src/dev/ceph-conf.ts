@@ -1,5 +1,4 @@
 import type { StackRecord } from './folder.js'
-import { LOOPBACK } from './ports.js'
 
 /** Below Ceph's default of 32: a pool is ready in a fraction of the time, and one OSD serves it no slower. */
 const PLACEMENT_GROUPS = 8
@@ -40,16 +39,17 @@ const UNUSED_MODULES = [
 ]
 
 /** One file for the daemons and for every client. */
-export function cephConf({ id, root, settings, monitorPorts }: StackRecord): string {
+export function cephConf(record: StackRecord): string {
+  const { id, root, settings } = record
   const daemon = [`admin socket = ${root}/run/$name.asok`, ...QUIET]
   const dashboard = settings.services.includes('dashboard')
   const unused = dashboard ? UNUSED_MODULES : [...UNUSED_MODULES, 'dashboard']
   return sections({
     global: [
       `fsid = ${id}`,
-      `mon host = ${monitorAddress(monitorPorts)}`,
-      `public addr = ${LOOPBACK}`,
-      `public network = ${LOOPBACK}/8`,
+      `mon host = ${monitorAddress(record)}`,
+      `public addr = ${settings.address}`,
+      `cluster addr = ${settings.address}`,
       `run dir = ${root}/run`,
       `osd pool default size = 1`,
       `osd pool default min size = 1`,
@@ -107,8 +107,8 @@ export function cephConf({ id, root, settings, monitorPorts }: StackRecord): str
 }
 
 /** Both versions of the protocol: a stack is also for kernel clients, and some of those speak the first one only. */
-export function monitorAddress({ v2, v1 }: StackRecord['monitorPorts']): string {
-  return `[v2:${LOOPBACK}:${v2},v1:${LOOPBACK}:${v1}]`
+export function monitorAddress({ settings: { address }, monitorPorts: { v2, v1 } }: StackRecord): string {
+  return `[v2:${address}:${v2},v1:${address}:${v1}]`
 }
 
 function sections(contents: Record<string, string[]>): string {

@@ -54,7 +54,7 @@ async function makeMonitorStore(site: Site): Promise<void> {
   const keyring = join(folder, 'keyring')
   writeKeyring(keyring, keyringEntry('mon.', newKey(), { mon: 'allow *' }) + admin)
   const map = join(folder, 'monmap')
-  const address = monitorAddress(site.record.monitorPorts)
+  const address = monitorAddress(site.record)
   await site.run('mon.a', 'monmaptool', ['--create', '--fsid', site.record.id, '--addv', 'a', address, map])
   await site.run('mon.a', 'ceph-mon', [...daemonArgs(site, 'a'), '--mkfs', '--monmap', map, '--keyring', keyring])
 }
@@ -63,7 +63,10 @@ async function startMonitor(site: Site): Promise<void> {
   const { v2, v1 } = site.record.monitorPorts
   const ports = [v2, v1]
   await site.start('mon.a', 'ceph-mon', [...daemonArgs(site, 'a'), FOREGROUND], { ports })
-  await site.until('monitor', async () => (await Promise.all(ports.map(accepts))).every(Boolean))
+  await site.until('monitor', async () => {
+    const answers = await Promise.all(ports.map(port => accepts(port, site.settings.address)))
+    return answers.every(Boolean)
+  })
   site.ready('mon.a')
 }
 

@@ -4,7 +4,7 @@ import { CommandFailedError } from './errors.js'
 import { portOf, type StackRecord } from './folder.js'
 import type { Caps } from './keyring.js'
 import type { Monitor } from './monitor.js'
-import { freePort, LOOPBACK } from './ports.js'
+import { freePort } from './ports.js'
 import type { Site } from './site.js'
 
 const CAPS: Caps = { mon: 'allow profile mgr', osd: 'allow *', mds: 'allow *' }
@@ -15,13 +15,13 @@ export const DASHBOARD_USER = 'admin'
 export const DASHBOARD_PASSWORD = 'cephkit-dev'
 
 export function dashboardUrl(record: StackRecord): string {
-  return `http://${LOOPBACK}:${portOf(record, 'mgr.x')}`
+  return `http://${record.settings.address}:${portOf(record, 'mgr.x')}`
 }
 
 export async function startManager(site: Site, monitor: Monitor): Promise<void> {
   // It would make a pool of its own, at some time after the start, for what it cannot know of disks that are none.
   await configure(monitor, 'devicehealth/enable_monitoring', 'false')
-  const ports = site.settings.services.includes('dashboard') ? [await configureDashboard(monitor)] : []
+  const ports = site.settings.services.includes('dashboard') ? [await configureDashboard(site, monitor)] : []
   await addUser(site, monitor, 'mgr.x', 'mgr.x', CAPS)
   await site.start('mgr.x', 'ceph-mgr', [...daemonArgs(site, 'x'), FOREGROUND], { ports })
 }
@@ -45,10 +45,10 @@ export async function startFormerManager(site: Site, monitor: Monitor): Promise<
   await startManager(site, monitor)
 }
 
-async function configureDashboard(monitor: Monitor): Promise<number> {
-  const port = await freePort()
+async function configureDashboard({ settings: { address } }: Site, monitor: Monitor): Promise<number> {
+  const port = await freePort(address)
   await configure(monitor, 'dashboard/ssl', 'false')
-  await configure(monitor, 'dashboard/server_addr', LOOPBACK)
+  await configure(monitor, 'dashboard/server_addr', address)
   await configure(monitor, 'dashboard/server_port', String(port))
   await monitor.command('mgr module enable', { module: 'dashboard', force: '--force' })
   return port

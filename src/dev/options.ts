@@ -1,5 +1,7 @@
+import { isIPv4 } from 'node:net'
 import { resolve } from 'node:path'
 import { StackConflictError, StackOptionError } from './errors.js'
+import { LOOPBACK } from './ports.js'
 
 /** What a stack can have besides the block cluster (monitor, manager, OSDs). */
 export const SERVICES = ['mds', 'radosgw', 'dashboard', 'rabbitmq', 'tgt'] as const
@@ -12,6 +14,11 @@ export type Store = (typeof STORES)[number]
 export interface StackOptions {
   /** The state folder. Everything that the stack writes is in it. */
   dir: string
+  /**
+   * The address of this machine at which Ceph's daemons listen, for clients in virtual machines. Default: 127.0.0.1, where
+   * the other services always are.
+   */
+  address?: string | undefined
   /** Number of OSDs. Default: 1. */
   osds?: number | undefined
   /** Default: memstore. */
@@ -39,6 +46,7 @@ export interface ReadyPart {
 
 /** The settings of a stack with every default filled in, as its folder records them. */
 export interface StackSettings {
+  address: string
   osds: number
   store: Store
   osdBytes: number
@@ -49,6 +57,7 @@ export interface StackSettings {
 const GiB = 2 ** 30
 
 const DEFAULTS: StackSettings = {
+  address: LOOPBACK,
   osds: 1,
   store: 'memstore',
   osdBytes: 8 * GiB,
@@ -57,12 +66,13 @@ const DEFAULTS: StackSettings = {
 }
 
 /** What a running stack is not changed in; services are what can be added to one. */
-const FIXED = ['osds', 'store', 'osdBytes', 'fastCommits'] as const
+const FIXED = ['address', 'osds', 'store', 'osdBytes', 'fastCommits'] as const
 
 export function compileSettings(options: StackOptions): StackSettings {
   checkOptions(options)
-  const { osds, store, osdBytes, fastCommits, services } = options
+  const { address, osds, store, osdBytes, fastCommits, services } = options
   return {
+    address: address ?? DEFAULTS.address,
     osds: osds ?? DEFAULTS.osds,
     store: store ?? DEFAULTS.store,
     osdBytes: osdBytes ?? DEFAULTS.osdBytes,
@@ -81,8 +91,15 @@ export function servicesToAdd(running: StackSettings, options: StackOptions): Se
 }
 
 /** As `up` is asked for it. */
-function inWords({ osds, store, osdBytes, fastCommits }: StackSettings): Record<(typeof FIXED)[number], string> {
+function inWords({
+  address,
+  osds,
+  store,
+  osdBytes,
+  fastCommits,
+}: StackSettings): Record<(typeof FIXED)[number], string> {
   return {
+    address: `at ${address}`,
     osds: `with ${osds} ${osds === 1 ? 'OSD' : 'OSDs'}`,
     store: `with store ${store}`,
     osdBytes: `with OSD size ${osdBytes / GiB} GiB`,
@@ -96,7 +113,8 @@ export function resolveDir(dir: unknown): string {
   return resolve(dir)
 }
 
-function checkOptions({ osds, store, osdBytes, services }: StackOptions): void {
+function checkOptions({ address, osds, store, osdBytes, services }: StackOptions): void {
+  if (address !== undefined && !isIPv4(address)) throw new StackOptionError('address', 'an IPv4 address', address)
   if (osds !== undefined && !(Number.isInteger(osds) && osds >= 1 && osds <= 16)) {
     throw new StackOptionError('osds', 'a number from 1 to 16', osds)
   }

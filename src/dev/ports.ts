@@ -15,24 +15,24 @@ const ATTEMPTS = 100
 const taken = new Set<number>()
 
 /**
- * A free port of the loopback address. Another program may still bind it first: the daemon that it was for then fails
+ * A free port of an address of this machine. Another program may still bind it first: the daemon that it was for then fails
  * with "address in use", and the stack, or what was being added to one, is tried again with other ports.
  */
-export async function freePort(): Promise<number> {
+export async function freePort(address = LOOPBACK): Promise<number> {
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const port = FIRST + Math.floor(Math.random() * (LAST - FIRST))
-    if (!taken.has(port) && (await canBind(port))) {
+    if (!taken.has(port) && (await canBind(port, address))) {
       taken.add(port)
       return port
     }
   }
-  throw new Error(`no free port between ${FIRST} and ${LAST} on ${LOOPBACK}`)
+  throw new Error(`no free port between ${FIRST} and ${LAST} on ${address}`)
 }
 
 /** Whether something accepts connections on the port. */
-export function accepts(port: number): Promise<boolean> {
+export function accepts(port: number, address: string): Promise<boolean> {
   return new Promise(resolve => {
-    const socket = connect(port, LOOPBACK)
+    const socket = connect(port, address)
     socket.once('connect', () => {
       socket.destroy()
       resolve(true)
@@ -41,10 +41,10 @@ export function accepts(port: number): Promise<boolean> {
   })
 }
 
-function canBind(port: number): Promise<boolean> {
+function canBind(port: number, address: string): Promise<boolean> {
   return new Promise(resolve => {
     const server = createServer()
     server.once('error', () => resolve(false))
-    server.listen(port, LOOPBACK, () => server.close(() => resolve(true)))
+    server.listen(port, address, () => server.close(() => resolve(true)))
   })
 }

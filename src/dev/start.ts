@@ -48,7 +48,7 @@ export async function startNew(dir: string, settings: StackSettings, context: St
       state: 'starting',
       root: aliasFor(dir),
       settings,
-      monitorPorts: { v2: await freePort(), v1: await freePort() },
+      monitorPorts: { v2: await freePort(settings.address), v1: await freePort(settings.address) },
       daemons: [],
     }
     writeRecord(dir, record)

@@ -57,6 +57,22 @@ t.test('up gives a cluster, a broker and an iSCSI target to programs that know n
   t.match(await stackStatus(dir), { state: 'absent', daemons: [] })
 })
 
+t.test('a cluster is at the address that it is given', async t => {
+  const dir = folder(t)
+  const address = '127.0.0.2'
+  const stack = await startStack({ dir, address, services: ['mds', 'radosgw', 'dashboard'] })
+  for (const { url } of [stack.dashboard, stack.radosgw].filter(service => service !== undefined)) {
+    t.equal(new URL(url).hostname, address)
+    t.equal((await fetch(url)).status, 200)
+  }
+  const dump = await Promise.all(['mon', 'osd', 'fs'].map(what => runWith(stack, 'ceph', what, 'dump')))
+  t.match(dump.join('\n'), /127\.0\.0\.2:\d+/)
+  t.notMatch(dump.join('\n'), /127\.0\.0\.1:\d+/, 'and nowhere else')
+  await t.rejects(startStack({ dir, address: '127.0.0.1' }), { code: 'CONFLICT', message: /runs at 127\.0\.0\.2/ })
+  t.match(await startStack({ dir }), { found: 'running' })
+  await t.rejects(startStack({ dir: folder(t), address: 'localhost' }), { code: 'INVALID_OPTION' })
+})
+
 t.test('up on a running stack', async t => {
   const dir = folder(t)
   const stack = await startStack({ dir })

@@ -14,6 +14,8 @@ import { startStack, stopStack } from '../../src/dev/stack.js'
 import { stackDir } from './stack-dir.js'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
+/** `support/` is no test, and `gateway/` has a place of its own to run in: support/gateway-lab/. */
+const elsewhere = /^(support|gateway)\//
 /** As many as there are cores on the smallest machine that is thought of. */
 const filesAtOnce = 2
 /**
@@ -25,7 +27,7 @@ const env = { ...process.env, TAP_TIMEOUT: String(limitSeconds) }
 
 function allFiles(): string[] {
   const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
-  return files.filter(file => file.endsWith('.js') && !file.startsWith('support/')).sort()
+  return files.filter(file => file.endsWith('.js') && !elsewhere.test(file)).sort()
 }
 
 const named = process.argv.slice(2).map(file => relative(root, file))

@@ -94,7 +94,7 @@ export async function initiate(program: string, ...args: string[]): Promise<stri
 }
 
 /** The targets that an initiator is told of. */
-export async function discover({ portal }: Tgt, name = initiator): Promise<string[]> {
+export async function discover({ portal }: { portal: string }, name = initiator): Promise<string[]> {
   const listed = await initiate('iscsi-ls', '-i', name, `iscsi://${portal}`)
   return [...listed.matchAll(/^Target:(\S+) /gm)].map(([, iqn = '']) => iqn).sort()
 }
@@ -127,8 +127,9 @@ export class Attached {
   }
 
   /** Under a name that it chooses. */
-  static openAs(t: Test, name: string, { portal }: Tgt, iqn: string): Promise<Attached> {
-    const options = { driver: 'iscsi', transport: 'tcp', portal, target: iqn, lun: 1, 'initiator-name': name }
+  static openAs(t: Test, name: string, at: { portal: string; lun?: number }, iqn: string): Promise<Attached> {
+    const { portal, lun = 1 } = at
+    const options = { driver: 'iscsi', transport: 'tcp', portal, target: iqn, lun, 'initiator-name': name }
     const text = Object.entries(options).map(([key, value]) => `${key}=${value}`)
     return Attached.#open(t, ['--image-opts', text.join(',')])
   }
@@ -136,7 +137,7 @@ export class Attached {
   static async #open(t: Test, args: string[]): Promise<Attached> {
     const env = { ...process.env, LD_PRELOAD: undefined }
     const attached = new Attached(spawn('qemu-io', args, { env, stdio: 'pipe' }))
-    t.teardown(() => attached.#end(() => attached.#child.kill('SIGKILL')))
+    t.teardown(() => attached.kill())
     await attached.do('length')
     return attached
   }
@@ -157,6 +158,11 @@ export class Attached {
   /** Logs out. One that has lost its disk would wait for it first. */
   close(): Promise<void> {
     return this.#end(() => this.#child.stdin?.end('quit\n'))
+  }
+
+  /** Leaves without a word. */
+  kill(): Promise<void> {
+    return this.#end(() => this.#child.kill('SIGKILL'))
   }
 
   async #end(end: () => void): Promise<void> {
