@@ -189,7 +189,7 @@ void SetXattr(const Path& mount, const Path& path, const char* name, const Bytes
 // [own process] Writes a file to the mount, reads it back, and removes it.
 class MountProbe {
 public:
-    // Both are as long.
+    // There is as much room to read as there is to write.
     MountProbe(const Root& root, const char* name, const std::string& written, char* read)
         : root_(root), name_(name), written_(written), read_(read) {}
 
@@ -269,16 +269,18 @@ int64_t Microseconds() {
     return now.tv_sec * int64_t{1000000} + now.tv_nsec / 1000;
 }
 
+// What O_DIRECT reads into.
+struct alignas(4096) Block {
+    char bytes[4096];
+};
+
 // How many microseconds it took.
 int64_t Probe(const Path& mount, const char* name, const Bytes& content) {
-    constexpr size_t alignment = 4096;
-    const std::unique_ptr<char, decltype(&free)> read(
-        static_cast<char*>(aligned_alloc(alignment, (content.data.size() + alignment - 1) / alignment * alignment)), free);
-    if (read == nullptr) throw std::bad_alloc();
+    std::vector<Block> read(content.data.size() / sizeof(Block) + 1);
     int64_t took = 0;
     AtRoot(mount, [&](const Root& root) noexcept {
         const int64_t begun = Microseconds();
-        const Trouble trouble = MountProbe(root, name, content.data, read.get()).Run();
+        const Trouble trouble = MountProbe(root, name, content.data, read.front().bytes).Run();
         took = Microseconds() - begun;
         return trouble;
     });

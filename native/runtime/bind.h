@@ -3,7 +3,7 @@
 // A binding is a function whose parameters say what it takes; Parameter<T> does the rest. The kinds:
 //
 //   exports.Blocking<Resize>(...)   runs on a worker, and answers a promise
-//   exports.Unawaited<Check>(...)   the same, of what may hang: neither the event loop nor the process's end waits
+//   exports.Unawaited<Check>(...)   the same, of what may hang: neither event loop nor exit waits for it
 //   exports.Aio<Write>(...)         starts an asynchronous call of Ceph's, and answers a promise
 //   exports.AioCount<Read>(...)     the same, of the number that the call ends with
 //   exports.AioOnWorker<Open>(...)  the same, where the start alone takes a while

@@ -1,7 +1,6 @@
 /** The bare secret of a keyring, which `mount.ceph` takes by its option `secretfile`. */
 import { randomUUID } from 'node:crypto'
 import { open, readFile, rename, rm, stat } from 'node:fs/promises'
-import { messageOf } from '../errors.js'
 
 /** Longer than any keyring, and short enough to be read at once. */
 const longestKeyring = 1024 * 1024
@@ -39,7 +38,7 @@ async function replaceFile(path: string, content: string): Promise<void> {
   } catch (error) {
     await file.close()
     await rm(made, { force: true })
-    throw new Error(`${path} cannot be written: ${messageOf(error)}`, { cause: error })
+    throw new Error(`${path} cannot be written: ${(error as Error).message}`, { cause: error })
   }
 }
 

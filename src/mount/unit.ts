@@ -91,7 +91,6 @@ packages:
 write_files:
 ${files.map(writeFile).join('\n')}
 runcmd:
-  - ${JSON.stringify(['mkdir', '--parents', settings.where])}
   - ["systemctl", "daemon-reload"]
   - ${JSON.stringify(['systemctl', 'enable', '--now', unit])}
 `

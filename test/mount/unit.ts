@@ -201,7 +201,6 @@ t.test('the cloud-init document has them all, as a reader of YAML sees it', asyn
   }
   t.equal(files.size, 3, 'and no secret')
   t.strictSame(document.runcmd, [
-    ['mkdir', '--parents', "/srv/my-web '2"],
     ['systemctl', 'daemon-reload'],
     ['systemctl', 'enable', '--now', `${(await run('systemd-escape', '--path', "/srv/my-web '2")).trim()}.mount`],
   ])
