@@ -21,6 +21,7 @@ export interface Resource {
     | 'file'
     | 'quota'
     | 'fileSnapshot'
+    | 'mount'
   /** Such as `rbd/tenant-a/vm-1@base`. */
   name: string
 }
@@ -99,6 +100,8 @@ export class IsDirectoryError extends CephError {}
 export class SymbolicLinkError extends CephError {}
 /** EROFS: a file system mounted with `readOnly`, or a snapshot. */
 export class ReadOnlyFileSystemError extends CephError {}
+/** ENOENT, ENODEV, ENOTDIR, ENOTCONN: no CephFS is mounted there; or ceph-fuse has ended, and left a mount that is none. */
+export class NotMountedError extends CephError {}
 /** EPERM: in the trash, and to be kept there for a time that is not over. */
 export class ImageDeferredError extends CephError {}
 /** EINVAL: a smaller size, without `allowShrink`. */
@@ -181,6 +184,11 @@ const notPermittedSnapshot: Meaning = [
   'not permitted: a snapshot takes a directory, MDS caps with s (allow rws), and a file system that allows new ones',
 ]
 const readOnlyFiles: Meaning = [ReadOnlyFileSystemError, 'mounted with readOnly, or in a snapshot']
+const hangingMount: Meaning = [TimeoutError, 'no answer in time: the mount hangs', 'retryable']
+const notMounted: Meaning = [NotMountedError, 'no CephFS is mounted there']
+const deadMount: Meaning = [NotMountedError, 'ceph-fuse has ended: unmount, and mount again']
+const notPermittedMount: Meaning = [PermissionError, 'not permitted: this user may not use the mount']
+const notPermittedProbe: Meaning = [PermissionError, 'not permitted: check the modes, the user, and the caps']
 const notPermitted: Meaning = [PermissionError, 'not permitted: check the keyring and its caps']
 const notSupported: Meaning = [NotSupportedError, 'not supported by this cluster or image']
 const invalid: Meaning = [InvalidArgumentError, 'invalid argument']
@@ -318,6 +326,20 @@ const meanings: Record<string, Meaning> = {
   'fileSnapshot EACCES': notPermittedSnapshot,
   'fileSnapshot EROFS': readOnlyFiles,
   'fileSnapshot ETIMEDOUT': noMds,
+  'statfs ENOENT': notMounted,
+  'statfs ENOTDIR': notMounted,
+  'statfs ENODEV': notMounted,
+  'statfs ENOTCONN': deadMount,
+  'statfs EPERM': notPermittedMount,
+  'statfs EACCES': notPermittedMount,
+  'openat2 EACCES': notPermittedFile,
+  'openat2 ENOTCONN': deadMount,
+  'openat2 ENOSYS': [NotSupportedError, 'the kernel is older than 5.6'],
+  'mount ENOTCONN': deadMount,
+  'mount EROFS': [ReadOnlyFileSystemError, 'mounted read-only'],
+  'mount EPERM': notPermittedProbe,
+  'mount EACCES': notPermittedProbe,
+  'mount ETIMEDOUT': hangingMount,
 }
 
 /** Names of errnos, as Node has them; neither of its two lists has all that Ceph uses. */

@@ -15,13 +15,15 @@ export type { OpenFlags, ReadOptions } from './cephfs/file.js'
 export { File } from './cephfs/file.js'
 export type { MountOptions } from './cephfs/file-system.js'
 export { FileSystem } from './cephfs/file-system.js'
+export type { MountedPathOptions, MountState } from './cephfs/mounted-path.js'
+export { MountedPath } from './cephfs/mounted-path.js'
 export type { FilePath } from './cephfs/path.js'
 export type { DirectoryUsage, EffectiveQuota, Quota, QuotaChange } from './cephfs/quota.js'
 export type { CreateFileSnapshotOptions, FileSnapshot } from './cephfs/snapshot.js'
 export type { FileStat } from './cephfs/stat.js'
 export type { FileSystemStat, MkdirOptions, OpenOptions, RmOptions, SetXattrOptions } from './cephfs/tree.js'
 export * from './errors.js'
-export type { DirectoryEntryType, WorkerLoad } from './native.js'
+export type { DirectoryEntryType, MountClient, WorkerLoad } from './native.js'
 export type {
   ClusterStat,
   Command,

@@ -589,6 +589,23 @@ export interface Native {
   fileStat(file: FileHandle, token?: Token): Promise<NativeFileStat>
   fileTruncate(file: FileHandle, size: number, token?: Token): Promise<void>
 
+  /**
+   * Of a CephFS that the kernel or ceph-fuse has mounted. Neither the event loop nor the end of the process waits for these,
+   * as they may hang.
+   */
+  mountedCheck(mount: NativePath, token?: Token): Promise<MountClient>
+  /** Null for those that are not there. */
+  mountedGetXattrs(
+    mount: NativePath,
+    path: NativePath,
+    names: readonly string[],
+    follow: boolean,
+    token?: Token,
+  ): Promise<(Buffer | null)[]>
+  mountedSetXattr(mount: NativePath, path: NativePath, name: string, value: Uint8Array, token?: Token): Promise<void>
+  /** Answers how many microseconds it took. */
+  mountedProbe(mount: NativePath, name: string, content: Uint8Array, token?: Token): Promise<number>
+
   directoryOpen(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<DirectoryHandle>
   /** Fewer than the limit at the end only. */
   directoryRead(
@@ -598,6 +615,9 @@ export interface Native {
     token?: Token,
   ): Promise<NativeDirectoryEntry[]>
 }
+
+/** What has mounted a CephFS. */
+export type MountClient = 'kernel' | 'ceph-fuse'
 
 /** Bytes where it is no UTF-8. */
 export type NativePath = string | Uint8Array

@@ -3,6 +3,7 @@
 #include "cephfs/directory.h"
 #include "cephfs/file.h"
 #include "cephfs/mount.h"
+#include "cephfs/mounted.h"
 #include "cephfs/snapshot.h"
 #include "cephfs/xattr.h"
 #include "rados/cluster.h"
@@ -96,6 +97,7 @@ Napi::Object Init(Napi::Env env, Napi::Object object) {
     InitRbdLock(exports);
     InitSnapshot(exports);
     InitMount(exports);
+    InitMounted(exports);
     InitFile(exports);
     InitDirectory(exports);
     InitXattr(exports);

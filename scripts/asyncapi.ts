@@ -6,7 +6,7 @@ import { writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { inventorySchema } from '../src/inventory/collect.js'
-import { heartbeatSchema } from '../src/inventory/telemetry.js'
+import { heartbeatSchema, mountEventSchema } from '../src/inventory/telemetry.js'
 import { type Action, allActions } from '../src/jobs/actions.js'
 import { envelopeSchema, resultSchema } from '../src/jobs/message.js'
 import { version } from '../src/version.js'
@@ -68,6 +68,12 @@ export function describeMessages(): Json {
         messages: { heartbeat: reference('heartbeat') },
         bindings: exchange('agent.telemetry', 'topic'),
       },
+      mount: {
+        address: 'mount.{agentId}',
+        parameters: { agentId: { description: 'STORAGE_CONTROLLER_AGENT_ID' } },
+        messages: { mount: reference('mount') },
+        bindings: exchange('agent.telemetry', 'topic'),
+      },
       deadLetters: {
         address: '{routingKey}',
         description: 'Messages that are no jobs, as they came, with the reason in a header.',
@@ -84,6 +90,7 @@ export function describeMessages(): Json {
       },
       tellInventory: { action: 'send', channel: { $ref: '#/channels/inventory' } },
       tellHeartbeat: { action: 'send', channel: { $ref: '#/channels/heartbeat' } },
+      tellMount: { action: 'send', channel: { $ref: '#/channels/mount' } },
       putAside: { action: 'send', channel: { $ref: '#/channels/deadLetters' } },
     },
     components: {
@@ -95,6 +102,10 @@ export function describeMessages(): Json {
           payload: schemaOf(z.object({ storageId: z.string(), ts: z.string(), inventory: inventorySchema })),
         },
         heartbeat: { summary: 'The agent is there.', payload: schemaOf(heartbeatSchema) },
+        mount: {
+          summary: 'Health of the mount at MOUNT_PATH: when it changes, and when the broker is reached.',
+          payload: schemaOf(mountEventSchema),
+        },
         deadLetter: {
           summary: 'Any message.',
           headers: {

@@ -1,5 +1,6 @@
 /** The environment, as one frozen object. What is wrong with it is said once, at start, all of it. */
 import { isIP } from 'node:net'
+import { isAbsolute } from 'node:path'
 import { z } from 'zod'
 
 export interface Config {
@@ -36,6 +37,8 @@ export interface Config {
   }
   /** Where health and metrics are told. Port 0: any that is free. */
   http: { host: string; port: number }
+  /** The CephFS whose health is told. Null: none. */
+  mount: { path: string; probeIntervalMs: number; timeoutMs: number } | null
   volumes: {
     /** How many images a clone may be made of beside its own. From the first number on it is flattened later. */
     cloneDepthSoft: number
@@ -174,6 +177,9 @@ const settings = z.object({
   JOURNAL_TAKEOVER: boolean(false),
   HTTP_HOST: z.string().default('127.0.0.1'),
   HTTP_PORT: integer(0, 65_535, 9283),
+  MOUNT_PATH: z.string().refine(isAbsolute, 'must be an absolute path').optional(),
+  MOUNT_PROBE_INTERVAL_MS: integer(1, longestTimeoutMs, 10_000),
+  MOUNT_TIMEOUT_MS: integer(1, longestTimeoutMs, 5_000),
   CLONE_DEPTH_SOFT: integer(1, longestChain, 8),
   CLONE_DEPTH_HARD: integer(1, longestChain, 16),
   TRASH_DELAY_MS: integer(0, longestTrashDelayMs, 0),
@@ -307,6 +313,7 @@ function configOf(values: z.output<typeof settings>): Config {
     ceph: cephConfigOf(values),
     journal: { keepMs: values.JOURNAL_KEEP_MS, takeover: values.JOURNAL_TAKEOVER },
     http: { host: values.HTTP_HOST, port: values.HTTP_PORT },
+    mount: mountConfigOf(values),
     volumes: {
       cloneDepthSoft: values.CLONE_DEPTH_SOFT,
       cloneDepthHard: values.CLONE_DEPTH_HARD,
@@ -356,6 +363,11 @@ function iscsiConfigOf(values: Pick<z.output<typeof settings>, keyof typeof iscs
       checksCertificate: !values.CEPH_INSECURE_TLS,
     },
   }
+}
+
+function mountConfigOf(values: z.output<typeof settings>): Config['mount'] {
+  const { MOUNT_PATH: path, MOUNT_PROBE_INTERVAL_MS: probeIntervalMs, MOUNT_TIMEOUT_MS: timeoutMs } = values
+  return path === undefined ? null : { path, probeIntervalMs, timeoutMs }
 }
 
 /** As many of both, if there are names at all. */

@@ -9,31 +9,32 @@ import { AbortError, type Resource } from '../errors.js'
 import { type AbortToken, type AnyHandle, native } from '../native.js'
 import { failure } from './failure.js'
 
-/** Half of the addon's threads. */
+/** Of a mount by libcephfs: half of the addon's threads. */
 const callsAtOnce = 32
 
 type Start<T> = (token: AbortToken) => Promise<T>
 
 /** Which calls of a mount may begin. */
 export class Turns {
-  /** How long a call may take, and may have to wait before, in milliseconds; 0 is without a limit. */
-  readonly limitMs: number
+  readonly #atOnce: number
   #taken = 0
   readonly #waiting = new Set<() => void>()
+  /** Of calls under way, those that nobody waits for any more, as they have not come back in time. */
+  late = 0
 
-  constructor(limitMs: number) {
-    this.limitMs = limitMs
+  constructor(atOnce: number = callsAtOnce) {
+    this.#atOnce = atOnce
   }
 
   /** False when there is none free. */
   take(): boolean {
-    if (this.#taken === callsAtOnce) return false
+    if (this.#taken === this.#atOnce) return false
     this.#taken++
     return true
   }
 
-  /** Takes one when it is free. */
-  async wait(resource: Resource, signal: AbortSignal | undefined): Promise<void> {
+  /** Takes one when it is free. @param limitMs - How long that may take; 0 is without a limit. */
+  async wait(resource: Resource, signal: AbortSignal | undefined, limitMs: number): Promise<void> {
     if (signal?.aborted) throw new AbortError({ cause: signal.reason })
     await new Promise<void>((resolve, reject) => {
       const end = (settle: () => void) => () => {
@@ -45,7 +46,7 @@ export class Turns {
       const take = end(resolve)
       const onAbort = end(() => reject(new AbortError({ cause: signal?.reason })))
       const onLate = end(() => reject(failure('ETIMEDOUT', 'wait', resource, 'too many calls before this one')))
-      const timer = this.limitMs === 0 ? undefined : setTimeout(onLate, this.limitMs)
+      const timer = limitMs === 0 ? undefined : setTimeout(onLate, limitMs)
       signal?.addEventListener('abort', onAbort, { once: true })
       this.#waiting.add(take)
     })
@@ -62,14 +63,17 @@ export class Turns {
 /** Those on one handle: a mount, or a file or directory that was opened through it. */
 export class Calls {
   readonly #turns: Turns
+  readonly #limitMs: number
   readonly #handle: AnyHandle
   readonly #parent: Calls | undefined
   /** One for each call that waits for its turn. */
   readonly #notBegun = new Set<Promise<void>>()
   #closing = false
 
-  constructor(turns: Turns, handle: AnyHandle, parent?: Calls) {
+  /** @param limitMs - How long a call may take, and may have to wait before; 0 is without a limit. */
+  constructor(turns: Turns, limitMs: number, handle: AnyHandle, parent?: Calls) {
     this.#turns = turns
+    this.#limitMs = limitMs
     this.#handle = handle
     this.#parent = parent
   }
@@ -80,19 +84,19 @@ export class Calls {
 
   /** Those on what has been opened through this. */
   of(handle: AnyHandle): Calls {
-    return new Calls(this.#turns, handle, this)
+    return new Calls(this.#turns, this.#limitMs, handle, this)
   }
 
   /** As `call()` in call.ts. */
   async call<T>(resource: Resource, options: CallOptions | undefined, start: Start<T>): Promise<T> {
     if (options !== undefined) checkCallOptions(options)
     if (this.closed) throw failure('EBADF', 'close', resource)
-    const latest = performance.now() + this.#turns.limitMs
-    const run = () => inTurn(this.#turns, resource, options, start, latest)
+    const limit = limitFrom(this.#limitMs)
+    const run = () => inTurn(this.#turns, limit, resource, options, start)
     if (this.#turns.take()) return run()
     const begun = this.#announce()
     try {
-      await this.#turns.wait(resource, options?.signal)
+      await this.#turns.wait(resource, options?.signal, this.#limitMs)
       const running = run()
       begun()
       return await running
@@ -113,7 +117,7 @@ export class Calls {
       await Promise.all(this.#notBegun)
       await native.close(this.#handle)
     }
-    await call(resource, {}, () => inTime(resource, close, this.#turns.limitMs, this.#turns.limitMs))
+    await call(resource, {}, () => inTime(resource, close, limitFrom(this.#limitMs)))
   }
 
   /** Lets a call wait. Answers what is to be called when it has begun, or never will. */
@@ -134,13 +138,14 @@ export class Calls {
 /** Mounts, which is the first call. */
 export async function openMount<H extends AnyHandle>(
   turns: Turns,
+  limitMs: number,
   resource: Resource,
   options: CallOptions,
   start: Start<H>,
 ): Promise<H> {
   turns.take()
-  const latest = performance.now() + turns.limitMs
-  return opened((opening: Start<H>) => inTurn(turns, resource, options, opening, latest), start)
+  const limit = limitFrom(limitMs)
+  return opened((opening: Start<H>) => inTurn(turns, limit, resource, options, opening), start)
 }
 
 /** What opens after nobody waits for it any more is closed, and nobody waits for that either. */
@@ -157,33 +162,47 @@ async function opened<H extends AnyHandle>(make: (start: Start<H>) => Promise<H>
   }
 }
 
+/** How long something may take, in milliseconds, and when that is over; 0 is without a limit. */
+export interface Limit {
+  limitMs: number
+  latest: number
+}
+
+/** One that begins now. */
+export function limitFrom(limitMs: number): Limit {
+  return { limitMs, latest: performance.now() + limitMs }
+}
+
 /** A call that has its turn, and passes it on: not when its caller has had enough, but when its thread is free again. */
-async function inTurn<T>(
+export async function inTurn<T>(
   turns: Turns,
+  limit: Limit,
   resource: Resource,
   options: CallOptions | undefined,
   start: Start<T>,
-  latest: number,
 ): Promise<T> {
   let running: Promise<T> | undefined
+  let isLate = false
   const begin = (token: AbortToken) => {
     running = start(token)
     return running
   }
+  const end = () => {
+    if (isLate) turns.late--
+    turns.give()
+  }
   try {
     return await call(resource, options && { signal: options.signal }, given => {
       const token = given ?? native.newAbortToken()
-      const left = latest - performance.now()
-      return inTime(
-        resource,
-        () => begin(token),
-        left,
-        turns.limitMs,
-        () => native.abort(token),
-      )
+      const onLate = () => {
+        isLate = true
+        turns.late++
+        native.abort(token)
+      }
+      return inTime(resource, () => begin(token), limit, onLate)
     })
   } finally {
-    if (running) running.then(turns.give, turns.give)
+    if (running) running.then(end, end)
     else turns.give()
   }
 }
@@ -191,8 +210,7 @@ async function inTurn<T>(
 async function inTime<T>(
   resource: Resource,
   begin: () => Promise<T>,
-  leftMs: number,
-  limitMs: number,
+  { limitMs, latest }: Limit,
   onLate: () => void = () => {},
 ): Promise<T> {
   if (limitMs === 0) return begin()
@@ -201,7 +219,7 @@ async function inTime<T>(
     timer = setTimeout(() => {
       onLate()
       reject(failure('ETIMEDOUT', 'wait', resource, `${limitMs} ms`))
-    }, leftMs)
+    }, latest - performance.now())
   })
   try {
     return await Promise.race([begin(), late])

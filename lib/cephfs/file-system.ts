@@ -7,11 +7,11 @@ import { Calls, openMount, Turns } from './calls.js'
 import { failure } from './failure.js'
 import { checkPath, checkSnapshotName, type FilePath, parentOf } from './path.js'
 import {
+  changeQuota,
   checkQuota,
   type DirectoryUsage,
   type EffectiveQuota,
   limitNames,
-  limitXattrs,
   parseQuota,
   parseUsage,
   type Quota,
@@ -100,20 +100,9 @@ export class FileSystem extends FileTree implements AsyncDisposable {
     const resource = this.resource(at, 'quota')
     const stat = await this.lstat(at, options)
     if (!stat.isDirectory()) throw failure('ENOTDIR', 'ceph_lsetxattr', resource)
-    for (const name of limitNames) {
-      const limit = quota[name]
-      if (limit === undefined) continue
-      const value = Buffer.from(String(limit ?? 0))
-      const start = (token: AbortToken) =>
-        native.fileSystemSetXattr(this.handle, at, limitXattrs[name], value, 0, false, token)
-      await this.change(resource, options, start)
-    }
-    const now = await this.getQuota(at, options)
-    for (const name of limitNames) {
-      if (quota[name] !== undefined && (now[name] ?? null) !== quota[name])
-        throw failure('ECANCELED', 'ceph_lsetxattr', resource, `${name} is ${now[name] ?? 'none'}`)
-    }
-    return now
+    const set = (xattr: string, value: Buffer) =>
+      this.change(resource, options, token => native.fileSystemSetXattr(this.handle, at, xattr, value, 0, false, token))
+    return changeQuota(quota, { resource, syscall: 'ceph_lsetxattr', set, get: () => this.getQuota(at, options) })
   }
 
   /** Takes the quota of a directory away, as `setQuota()` sets it. */
@@ -223,9 +212,10 @@ export async function mountFileSystem(cluster: Cluster, options: MountOptions): 
   checkBoolean('readOnly', readOnly)
   const resource: Resource = { kind: 'fileSystem', name: `${name ?? 'the default file system'}:${root}` }
   const seconds = Number(await cluster.getOption('client_mount_timeout', callOptions))
-  const turns = new Turns(seconds * 1000)
-  const handle = await openMount(turns, resource, callOptions, token =>
+  const turns = new Turns()
+  const limitMs = seconds * 1000
+  const handle = await openMount(turns, limitMs, resource, callOptions, token =>
     native.fileSystemMount(cluster.handle, name ?? null, root, uid ?? ownId, gid ?? ownId, token),
   )
-  return new FileSystem(cluster, handle, new Calls(turns, handle), resource, { root, readOnly })
+  return new FileSystem(cluster, handle, new Calls(turns, limitMs, handle), resource, { root, readOnly })
 }

@@ -1,5 +1,7 @@
 /** Quotas and usage of directories, which CephFS has as extended attributes. */
 import { checkInteger, checkMembers } from '../check.js'
+import type { Resource } from '../errors.js'
+import { failure } from './failure.js'
 
 /** How much there may be in a directory and below it. What is absent has no limit. */
 export interface Quota {
@@ -39,8 +41,7 @@ export interface DirectoryUsage {
 export const quotaXattr = 'ceph.quota'
 /** @internal */
 export const limitNames = ['maxBytes', 'maxFiles'] as const
-/** @internal */
-export const limitXattrs = { maxBytes: 'ceph.quota.max_bytes', maxFiles: 'ceph.quota.max_files' }
+const limitXattrs = { maxBytes: 'ceph.quota.max_bytes', maxFiles: 'ceph.quota.max_files' }
 /** @internal */
 export const usageXattrs = ['ceph.dir.rbytes', 'ceph.dir.rfiles', 'ceph.dir.rsubdirs', 'ceph.dir.rctime'] as const
 
@@ -62,6 +63,30 @@ export function checkQuota(quota: QuotaChange): void {
     const limit = quota[name]
     if (limit !== undefined && limit !== null) checkInteger(`quota.${name}`, limit, 1)
   }
+}
+
+/** Sets limits, one after the other, and reads them back. The quota has been checked. @internal */
+export async function changeQuota(
+  quota: QuotaChange,
+  directory: {
+    resource: Resource
+    /** What sets. */
+    syscall: string
+    set: (xattr: string, value: Buffer) => Promise<void>
+    get: () => Promise<Quota>
+  },
+): Promise<Quota> {
+  const { resource, syscall, set, get } = directory
+  for (const name of limitNames) {
+    const limit = quota[name]
+    if (limit !== undefined) await set(limitXattrs[name], Buffer.from(String(limit ?? 0)))
+  }
+  const now = await get()
+  for (const name of limitNames) {
+    if (quota[name] !== undefined && (now[name] ?? null) !== quota[name])
+      throw failure('ECANCELED', syscall, resource, `${name} is ${now[name] ?? 'none'}`)
+  }
+  return now
 }
 
 /** @internal */

@@ -3,6 +3,7 @@
 // A binding is a function whose parameters say what it takes; Parameter<T> does the rest. The kinds:
 //
 //   exports.Blocking<Resize>(...)   runs on a worker, and answers a promise
+//   exports.Unawaited<Check>(...)   the same, of what may hang: neither event loop nor exit waits for it
 //   exports.Aio<Write>(...)         starts an asynchronous call of Ceph's, and answers a promise
 //   exports.AioCount<Read>(...)     the same, of the number that the call ends with
 //   exports.AioOnWorker<Open>(...)  the same, where the start alone takes a while
@@ -48,8 +49,8 @@ template <typename... Parameters>
 class Bound : public Operation, public Job {
 public:
     // Braces, because they evaluate from left to right.
-    explicit Bound(Arguments& arguments)
-        : Bound(arguments, Opened(arguments, {Parameter<Parameters>::Take(arguments)...})) {}
+    explicit Bound(Arguments& arguments, Awaited awaited = Awaited::kYes)
+        : Bound(arguments, awaited, Opened(arguments, {Parameter<Parameters>::Take(arguments)...})) {}
 
     void Cancel() override {
         failure_ = Aborted();
@@ -57,8 +58,8 @@ public:
     }
 
 protected:
-    Bound(Arguments& arguments, StoredTuple<Parameters...>&& stored)
-        : Operation(arguments.env()), stored_(std::move(stored)), token_(arguments.token()) {
+    Bound(Arguments& arguments, Awaited awaited, StoredTuple<Parameters...>&& stored)
+        : Operation(arguments.env(), awaited), stored_(std::move(stored)), token_(arguments.token()) {
         std::apply([this](auto&... each) { (HoldHandle(*this, each), ...); }, stored_);
     }
 
@@ -110,13 +111,13 @@ private:
     std::optional<Failure> failure_;
 };
 
-template <auto function>
+template <auto function, Awaited awaited>
 class BlockingCall;
 
-template <typename Result, typename... Parameters, Result (*function)(Parameters...)>
-class BlockingCall<function> final : public Bound<Parameters...> {
+template <typename Result, typename... Parameters, Result (*function)(Parameters...), Awaited awaited>
+class BlockingCall<function, awaited> final : public Bound<Parameters...> {
 public:
-    using Bound<Parameters...>::Bound;
+    explicit BlockingCall(Arguments& arguments) : Bound<Parameters...>(arguments, awaited) {}
 
     static Napi::Value Call(const Napi::CallbackInfo& info) {
         Arguments arguments(info);
@@ -325,7 +326,11 @@ public:
 
     template <auto function>
     void Blocking(const char* name) {
-        Add(name, BlockingCall<function>::Call, nullptr);
+        Add(name, BlockingCall<function, Awaited::kYes>::Call, nullptr);
+    }
+    template <auto function>
+    void Unawaited(const char* name) {
+        Add(name, BlockingCall<function, Awaited::kNo>::Call, nullptr);
     }
     template <auto start>
     void Aio(const char* name, const char* syscall) {

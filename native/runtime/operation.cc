@@ -28,8 +28,9 @@ std::shared_ptr<AbortToken> AbortToken::FromJs(Napi::Value value) {
     return external.CheckTypeTag(&abort_token_tag) ? *external.Data() : nullptr;
 }
 
-Operation::Operation(Napi::Env env) : environment_(Environment::Of(env)), deferred_(env) {
-    environment_->OperationStarted();
+Operation::Operation(Napi::Env env, Awaited awaited)
+    : environment_(Environment::Of(env)), awaited_(awaited), deferred_(env) {
+    if (awaited_ == Awaited::kYes) environment_->OperationStarted();
 }
 
 void Operation::Hold(std::shared_ptr<Handle> handle) {
@@ -45,7 +46,7 @@ Operation::Outcome Operation::Conclude() {
     }
     for (const auto& handle : handles_)
         handle->OperationEnded();
-    environment_->OperationEnded();
+    if (awaited_ == Awaited::kYes) environment_->OperationEnded();
     return outcome;
 }
 

@@ -27,9 +27,12 @@ struct AbortToken {
     static std::shared_ptr<AbortToken> FromJs(Napi::Value value);
 };
 
+// Whether the event loop, and the end of the environment, wait for an operation.
+enum class Awaited { kYes, kNo };
+
 class Operation : public Delivery {
 public:
-    explicit Operation(Napi::Env env);
+    explicit Operation(Napi::Env env, Awaited awaited = Awaited::kYes);
 
     // The handle stays open until the operation has settled.
     void Hold(std::shared_ptr<Handle> handle);
@@ -55,6 +58,7 @@ private:
     Outcome Conclude();
 
     std::shared_ptr<Environment> environment_;
+    const Awaited awaited_;
     Napi::Promise::Deferred deferred_;
     std::vector<std::shared_ptr<Handle>> handles_;
 };

@@ -7,7 +7,7 @@
  * process.once('SIGTERM', () => agent.stop())
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { AbortError, Cluster } from '../../lib/index.js'
+import { AbortError, Cluster, MountedPath } from '../../lib/index.js'
 import { Broker } from '../amqp/broker.js'
 import { json } from '../amqp/publisher.js'
 import type { Config } from '../config.js'
@@ -23,6 +23,7 @@ import { Instance } from '../journal/instance.js'
 import { Journal } from '../journal/journal.js'
 import { createLogger, type Logger } from '../log.js'
 import { AgentMetrics } from '../metrics/agent.js'
+import { MountHealth } from '../mount/health.js'
 import { version } from '../version.js'
 import { Upkeep } from '../volumes/upkeep.js'
 
@@ -106,7 +107,8 @@ export class Agent {
     const config = this.#config
     const log = this.#log
     log.info({ version, agentId: config.agentId }, 'starting')
-    await this.#listen()
+    const mount = this.#watchMount()
+    await this.#listen(mount)
     const cluster = await this.#connect()
     const journal = await this.#openJournal(cluster)
     this.#watch(this.#health.cluster, () => cluster.stat())
@@ -115,6 +117,7 @@ export class Agent {
     const telemetry: Telemetry = new Telemetry({
       config,
       log,
+      mount,
       collect: signal => collectInventory({ cluster, config, log, signal, targets }),
       publish: (routingKey, message) =>
         broker.publish({
@@ -157,16 +160,31 @@ export class Agent {
   }
 
   /** First of all and until the end: that something is not there yet, or not any more, is what it has to tell. */
-  async #listen(): Promise<void> {
+  async #listen(mount: MountHealth | undefined): Promise<void> {
     const config = this.#config
     const log = this.#log
-    const server = await HttpServer.listen({ config, health: this.#health, metrics: this.#metrics, log })
+    const server = await HttpServer.listen({ config, health: this.#health, metrics: this.#metrics, mount, log })
     this.#httpUrl = server.url
     this.#takeDown.unshift(async () => {
       this.#httpUrl = undefined
       await server.close()
     })
     log.info({ url: server.url }, 'health and metrics over HTTP')
+  }
+
+  #watchMount(): MountHealth | undefined {
+    if (this.#config.mount === null) return undefined
+    const { path, probeIntervalMs, timeoutMs } = this.#config.mount
+    const mount = new MountHealth(new MountedPath(path, { timeout: timeoutMs }), probeIntervalMs)
+    this.#metrics.watchMount(mount)
+    mount.onProbe(({ lastError }, hasChanged) => {
+      if (!hasChanged) return
+      if (mount.ok) this.#log.info({ path }, 'the mount can be used')
+      else this.#log.error({ path, reason: lastError }, 'the mount cannot be used')
+    })
+    this.#takeDown.unshift(async () => mount.stop())
+    mount.start()
+    return mount
   }
 
   #watch(part: Part, ask: () => Promise<unknown>): void {

@@ -1,6 +1,7 @@
 import { checkBroker } from './broker.js'
 import { checkCluster } from './cluster.js'
 import { Examination } from './examination.js'
+import { checkMount } from './mount.js'
 import { checkConfigFile, checkKeyring, checkSettings } from './settings.js'
 import { checkTargets } from './targets.js'
 
@@ -12,6 +13,7 @@ export async function examine(environment: NodeJS.ProcessEnv): Promise<Examinati
   await checkKeyring(examination, config, conf)
   await checkCluster(examination, config)
   await checkTargets(examination, config)
+  await checkMount(examination, config)
   if (hasBroker) await checkBroker(examination, config)
   else examination.skip(['broker', 'permissions'], 'BROKER_URL is not as it should be')
   return examination

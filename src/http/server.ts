@@ -3,10 +3,11 @@ import { once } from 'node:events'
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
-import { Hono } from 'hono'
+import { type Context, Hono } from 'hono'
 import type { Config } from '../config.js'
 import { type Logger, redactorOf } from '../log.js'
 import type { AgentMetrics } from '../metrics/agent.js'
+import type { MountHealth } from '../mount/health.js'
 import { version } from '../version.js'
 import type { Health } from './health.js'
 
@@ -14,6 +15,8 @@ interface Told {
   config: Config
   health: Health
   metrics: AgentMetrics
+  /** Undefined: no mount is configured. */
+  mount: MountHealth | undefined
   log: Logger
 }
 
@@ -53,19 +56,23 @@ export class HttpServer {
   }
 }
 
-function routes({ config, health, metrics, log }: Told): Hono {
+function routes({ config, health, metrics, mount, log }: Told): Hono {
   const app = new Hono()
   const redact = redactorOf(config)
+  const answer = (context: Context, ok: boolean, told: object) =>
+    // Reasons are what others have said.
+    context.body(redact(JSON.stringify(told)), ok ? 200 : 503, { 'content-type': 'application/json' })
   app.get('/healthz', context => context.json({ ok: true, agentId: config.agentId, version }))
   app.get('/readyz', context => {
     const { ready, stopping } = health
     const parts = Object.fromEntries(Object.entries(health.parts).map(([name, { state }]) => [name, state]))
-    // Reasons are what others have said.
-    const body = redact(JSON.stringify({ ready, stopping, ...parts }))
-    return context.body(body, ready ? 200 : 503, { 'content-type': 'application/json' })
+    return answer(context, ready, { ready, stopping, ...parts })
   })
+  if (mount) app.get('/mountz', context => answer(context, mount.ok, mount.report))
   app.get('/metrics', async context => context.body(await metrics.text(), 200, { 'content-type': metrics.contentType }))
-  app.notFound(context => context.text('There are /healthz, /readyz and /metrics.\n', 404))
+  app.notFound(context =>
+    context.text('There are /healthz, /readyz and /metrics, and /mountz where MOUNT_PATH is set.\n', 404),
+  )
   app.onError((error, context) => {
     log.error({ err: error, path: context.req.path }, 'not answered over HTTP')
     return context.text('an error of the agent, which its log has\n', 500)

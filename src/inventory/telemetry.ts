@@ -4,6 +4,7 @@ import { coalesced } from '../concurrency.js'
 import type { Config } from '../config.js'
 import { messageOf } from '../errors.js'
 import type { Logger } from '../log.js'
+import type { MountHealth } from '../mount/health.js'
 import { version } from '../version.js'
 import type { Inventory } from './collect.js'
 
@@ -15,10 +16,24 @@ export const heartbeatSchema = z.object({
   ts: z.iso.datetime(),
 })
 
+export const mountEventSchema = z.object({
+  agentId: z.string(),
+  host: z.string(),
+  path: z.string(),
+  mounted: z.boolean(),
+  writable: z.boolean(),
+  lastProbeAt: z.iso.datetime(),
+  latencyMs: z.number().nullable(),
+  lastError: z.string().optional(),
+  ts: z.iso.datetime(),
+})
+
 interface Source {
   config: Config
   log: Logger
   collect: (signal: AbortSignal) => Promise<Inventory>
+  /** Undefined: no mount is configured. */
+  mount?: MountHealth | undefined
   /** Sends a message to the telemetry exchange; rejects when the broker is away or does not take it. */
   publish: (routingKey: string, message: object) => Promise<void>
 }
@@ -65,6 +80,9 @@ export class Telemetry {
     const { heartbeatIntervalMs, inventoryIntervalMs } = this.#source.config
     this.#timers.add(setInterval(() => this.#heartbeat(), heartbeatIntervalMs))
     this.#timers.add(setInterval(() => this.#inventory(), inventoryIntervalMs))
+    this.#source.mount?.onProbe((_, hasChanged) => {
+      if (hasChanged) this.#mount()
+    })
   }
 
   /** The broker is there, for the first time or again. */
@@ -72,6 +90,8 @@ export class Telemetry {
     if (this.#stopped.signal.aborted) return
     this.#heartbeat()
     this.#inventory()
+    // What has changed while the broker was away is not sent later.
+    this.#mount()
   }
 
   /** A volume has come, gone or changed. */
@@ -106,6 +126,21 @@ export class Telemetry {
       host: hostname(),
       ts: new Date().toISOString(),
     } satisfies z.output<typeof heartbeatSchema>)
+  }
+
+  #mount(): void {
+    const { config, mount } = this.#source
+    if (!mount || this.#stopped.signal.aborted) return
+    const { lastProbeAt, ...report } = mount.report
+    if (lastProbeAt === null) return
+    void this.#publish(`mount.${config.agentId}`, {
+      agentId: config.agentId,
+      host: hostname(),
+      path: mount.path,
+      lastProbeAt,
+      ...report,
+      ts: new Date().toISOString(),
+    } satisfies z.output<typeof mountEventSchema>)
   }
 
   #inventory(): void {

@@ -2,6 +2,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Health } from '../http/health.js'
 import type { JobResult } from '../jobs/message.js'
+import type { MountHealth } from '../mount/health.js'
 import { Measurement } from './measurement.js'
 import { processMetrics } from './process.js'
 
@@ -98,6 +99,35 @@ export class AgentMetrics {
       'Jobs in the journal that are done with; counted every few minutes.',
       new Measurement(() => countOf(doneJobs()), countDoneEachMs),
     )
+  }
+
+  watchMount(mount: MountHealth): void {
+    const registers = this.#registers
+    new Gauge({
+      name: 'cephkit_mount',
+      help: 'Whether a CephFS is mounted there and answers, and whether it can be written: 1 or 0.',
+      labelNames: ['state'],
+      registers,
+      collect() {
+        this.set({ state: 'mounted' }, mount.report.mounted ? 1 : 0)
+        this.set({ state: 'writable' }, mount.report.writable ? 1 : 0)
+      },
+    })
+    const seconds = new Histogram({
+      name: 'cephkit_mount_probe_duration_seconds',
+      help: 'Probes of the mount that went well: to write, sync, read and remove a file.',
+      buckets: durations,
+      registers,
+    })
+    const failures = new Counter({
+      name: 'cephkit_mount_probe_failures_total',
+      help: 'Probes of the mount that have failed.',
+      registers,
+    })
+    mount.onProbe(({ latencyMs }) => {
+      if (latencyMs === null) failures.inc()
+      else seconds.observe(latencyMs / 1000)
+    })
   }
 
   #measured(name: string, help: string, measurement: Measurement<number>): void {

@@ -86,6 +86,12 @@ t.test('cephkit doctor', async t => {
     t.match(wrong, [{ check: 'pool plain', says: 'it is not made for RBD', todo: 'rbd pool init plain' }])
   })
 
+  await t.test('a mount that is none', async t => {
+    t.equal((await examine()).finding('mount'), undefined, 'nothing where none is to be there')
+    const { wrong } = await examine({ MOUNT_PATH: folder })
+    t.match(wrong, [{ check: 'mount', says: /nothing is mounted/, todo: /cephkit mount-unit/ }])
+  })
+
   await t.test('an addon that cannot be loaded', async t => {
     const { wrong } = await examine({ PREBUILDS_ONLY: '1' })
     t.match(wrong, [{ check: 'libraries', says: /the addon is not built\. Install librbd-dev/ }])
