@@ -1,9 +1,9 @@
 /** Targets of two real gateways, which the Dashboard makes and real initiators see. */
 import t, { type Test } from 'tap'
 import { type Cluster, type Image, MiB, type Pool } from '../../lib/index.js'
-import { readTargetConfig } from '../../src/config.js'
+import { defaultIqnPrefix, readTargetConfig } from '../../src/config.js'
 import { openDriver, type Target, type TargetDriver } from '../../src/iscsi/driver.js'
-import { iqnOf, iqnPrefix } from '../../src/names.js'
+import { iqnOf } from '../../src/names.js'
 import { until } from '../support/broker.js'
 import { testCluster } from '../support/cluster.js'
 import type { Gateway } from '../support/gateway-lab/gateway.js'
@@ -38,7 +38,7 @@ function driverOf(
     CEPH_GW_ISCSI_HOST: gateways.map(({ host }) => host).join(','),
     CEPH_GW_ISCSI_IP: gateways.map(({ ip }) => ip).join(','),
   })
-  const driver = openDriver({ config, cluster, iqnPrefix, signal })
+  const driver = openDriver({ config, cluster, prefixes: new Set([defaultIqnPrefix]), signal })
   if (driver === undefined) throw new Error('ISCSI_DRIVER is none')
   return driver
 }
@@ -48,11 +48,11 @@ async function newTarget(t: Test, { pool, driver }: Site, given: Partial<Target>
   const name = `gateway-${process.pid}-${++images}`
   await pool.createImage(name, { size: 16 * MiB })
   t.teardown(async () => {
-    await driver.remove(iqnOf(name), true)
+    await driver.remove(iqnOf(defaultIqnPrefix, name), true)
     await pool.removeImage(name)
   })
   return {
-    iqn: iqnOf(name),
+    iqn: iqnOf(defaultIqnPrefix, name),
     poolName: pool.name,
     name,
     identity: { serial: name, naa: `6${name.replace(/\D/g, '').padStart(31, '0')}` },
