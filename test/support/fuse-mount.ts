@@ -94,7 +94,7 @@ export class FuseMount {
     child.kill(signal)
     child.kill('SIGCONT')
     // What hangs is not waited for.
-    const killing = setTimeout(() => child.kill('SIGKILL'), 20_000)
+    const killing = setTimeout(() => void this.kill(), 20_000)
     await ended
     clearTimeout(killing)
   }
