@@ -3,6 +3,8 @@
 #include "cephfs/directory.h"
 #include "cephfs/file.h"
 #include "cephfs/mount.h"
+#include "cephfs/open_directory.h"
+#include "cephfs/removal.h"
 #include "cephfs/snapshot.h"
 #include "cephfs/xattr.h"
 #include "rados/cluster.h"
@@ -98,6 +100,8 @@ Napi::Object Init(Napi::Env env, Napi::Object object) {
     InitMount(exports);
     InitFile(exports);
     InitDirectory(exports);
+    InitOpenDirectory(exports);
+    InitRemoval(exports);
     InitXattr(exports);
     InitFileSystemSnapshot(exports);
     return object;

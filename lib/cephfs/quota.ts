@@ -1,5 +1,7 @@
 /** Quotas and usage of directories, which CephFS has as extended attributes. */
 import { checkInteger, checkMembers } from '../check.js'
+import type { Resource } from '../errors.js'
+import { failure } from './failure.js'
 
 /** How much there may be in a directory and below it. What is absent has no limit. */
 export interface Quota {
@@ -39,10 +41,11 @@ export interface DirectoryUsage {
 export const quotaXattr = 'ceph.quota'
 /** @internal */
 export const limitNames = ['maxBytes', 'maxFiles'] as const
+const limitXattrs = { maxBytes: 'ceph.quota.max_bytes', maxFiles: 'ceph.quota.max_files' }
 /** @internal */
-export const limitXattrs = { maxBytes: 'ceph.quota.max_bytes', maxFiles: 'ceph.quota.max_files' }
+export const countXattrs = ['ceph.dir.rbytes', 'ceph.dir.rfiles', 'ceph.dir.rsubdirs'] as const
 /** @internal */
-export const usageXattrs = ['ceph.dir.rbytes', 'ceph.dir.rfiles', 'ceph.dir.rsubdirs', 'ceph.dir.rctime'] as const
+export const usageXattrs = [...countXattrs, 'ceph.dir.rctime'] as const
 
 /** Of `max_bytes=N max_files=M`, where 0 is no limit; null is no quota at all. @internal */
 export function parseQuota(value: Buffer | null): Quota {
@@ -64,10 +67,39 @@ export function checkQuota(quota: QuotaChange): void {
   }
 }
 
+/** Sets limits, and reads them back before they count as set. The quota has been checked. @internal */
+export async function changeQuota(
+  quota: QuotaChange,
+  directory: {
+    resource: Resource
+    /** What sets. */
+    syscall: string
+    set: (xattr: string, value: Buffer) => Promise<void>
+    get: () => Promise<Quota>
+  },
+): Promise<Quota> {
+  const { resource, syscall, set, get } = directory
+  for (const [xattr, value] of xattrsOf(quota)) await set(xattr, Buffer.from(value))
+  const now = await get()
+  for (const name of limitNames) {
+    if (quota[name] !== undefined && (now[name] ?? null) !== quota[name])
+      throw failure('ECANCELED', syscall, resource, `${name} is ${now[name] ?? 'none'}`)
+  }
+  return now
+}
+
+/** Both limits in one, so that there is no moment with one of them. */
+function xattrsOf({ maxBytes, maxFiles }: QuotaChange): [name: string, value: string][] {
+  if (maxBytes !== undefined && maxFiles !== undefined)
+    return [[quotaXattr, `max_bytes=${maxBytes ?? 0} max_files=${maxFiles ?? 0}`]]
+  if (maxBytes !== undefined) return [[limitXattrs.maxBytes, String(maxBytes ?? 0)]]
+  return maxFiles === undefined ? [] : [[limitXattrs.maxFiles, String(maxFiles ?? 0)]]
+}
+
 /** @internal */
 export function parseUsage(values: readonly (Buffer | null)[]): DirectoryUsage {
-  const [bytes, files, directories, changed] = values.map(Number)
-  if (bytes === undefined || files === undefined || directories === undefined || changed === undefined)
+  const [bytes, files, directories, changed = 0] = values.map(Number)
+  if (bytes === undefined || files === undefined || directories === undefined)
     throw new Error('CephFS does not tell what is in a directory')
   return {
     bytes,
