@@ -9,6 +9,8 @@ import { addDevCommands } from './dev.js'
 import { addDoctorCommand } from './doctor.js'
 import { addIscsiCommands } from './iscsi.js'
 import { addJobsCommands } from './jobs.js'
+import { addQuotaCommands } from './quota.js'
+import { addTenantCommands } from './tenant.js'
 
 const program = new Command('cephkit')
   .description('Ceph for Node.js, in process, and a storage agent made of it')
@@ -22,6 +24,8 @@ addCatalogCommands(program)
 addDevCommands(program)
 addDoctorCommand(program)
 addIscsiCommands(program)
+addTenantCommands(program)
+addQuotaCommands(program)
 addCompletionCommand(program)
 
 try {
