@@ -8,6 +8,8 @@
       "native/cephfs/library.cc",
       "native/cephfs/mount.cc",
       "native/cephfs/mounted.cc",
+      "native/cephfs/open_directory.cc",
+      "native/cephfs/removal.cc",
       "native/cephfs/snapshot.cc",
       "native/cephfs/xattr.cc",
       "native/runtime/environment.cc",

@@ -17,11 +17,20 @@ export type { MountOptions } from './cephfs/file-system.js'
 export { FileSystem } from './cephfs/file-system.js'
 export type { MountedPathOptions, MountState } from './cephfs/mounted-path.js'
 export { MountedPath } from './cephfs/mounted-path.js'
+export type {
+  DirectoryOwnership,
+  EnsuredDirectory,
+  WantedDirectory,
+} from './cephfs/open-directory.js'
+export { OpenDirectory } from './cephfs/open-directory.js'
 export type { FilePath } from './cephfs/path.js'
 export type { DirectoryUsage, EffectiveQuota, Quota, QuotaChange } from './cephfs/quota.js'
+export type { KeptEntry, RemovedTree, RemoveTreeOptions } from './cephfs/removal.js'
 export type { CreateFileSnapshotOptions, FileSnapshot } from './cephfs/snapshot.js'
 export type { FileStat } from './cephfs/stat.js'
-export type { FileSystemStat, MkdirOptions, OpenOptions, RmOptions, SetXattrOptions } from './cephfs/tree.js'
+export type { DirectoryReport } from './cephfs/survey.js'
+export type { FileSystemStat, MkdirOptions, OpenOptions, RmOptions } from './cephfs/tree.js'
+export type { SetXattrOptions } from './cephfs/xattr.js'
 export * from './errors.js'
 export type { DirectoryEntryType, MountClient, WorkerLoad } from './native.js'
 export type {

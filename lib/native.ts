@@ -24,6 +24,7 @@ export type QuiesceWatchHandle = Handle<'quiesceWatch'>
 export type FileSystemHandle = Handle<'fileSystem'>
 export type FileHandle = Handle<'file'>
 export type DirectoryHandle = Handle<'directory'>
+export type RemovalHandle = Handle<'removal'>
 export type AnyHandle =
   | ClusterHandle
   | IoctxHandle
@@ -35,6 +36,7 @@ export type AnyHandle =
   | FileSystemHandle
   | FileHandle
   | DirectoryHandle
+  | RemovalHandle
 export type AbortToken = Handle<'abortToken'>
 
 export type OnProgress = (done: number, total: number) => void
@@ -538,13 +540,6 @@ export interface Native {
   ): Promise<void>
   fileSystemTruncate(mount: FileSystemHandle, path: NativePath, size: number, token?: Token): Promise<void>
   fileSystemSync(mount: FileSystemHandle, token?: Token): Promise<void>
-  /** Removes as many entries at most. */
-  fileSystemRemoveTree(
-    mount: FileSystemHandle,
-    path: NativePath,
-    limit: number,
-    token?: Token,
-  ): Promise<{ done: boolean; removed: number }>
   fileSystemGetXattr(
     mount: FileSystemHandle,
     path: NativePath,
@@ -559,6 +554,14 @@ export interface Native {
     follow: boolean,
     token?: Token,
   ): Promise<(Buffer | null)[]>
+  /** For each name in the directory, the same as `fileSystemGetXattrs` without follow; null where there is no directory. */
+  fileSystemSurvey(
+    mount: FileSystemHandle,
+    path: NativePath,
+    names: readonly Uint8Array[],
+    xattrs: readonly string[],
+    token?: Token,
+  ): Promise<((Buffer | null)[] | null)[]>
   fileSystemListXattrs(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<string[]>
   fileSystemSetXattr(
     mount: FileSystemHandle,
@@ -606,6 +609,17 @@ export interface Native {
   /** Answers how many microseconds it took. */
   mountedProbe(mount: NativePath, name: string, content: Uint8Array, token?: Token): Promise<number>
 
+  fileGetXattrs(file: FileHandle, names: readonly string[], token?: Token): Promise<(Buffer | null)[]>
+  fileSetXattr(file: FileHandle, name: string, value: Uint8Array, flags: number, token?: Token): Promise<void>
+  /** Of a directory. What has been changed has `was`. */
+  fileEnsureDirectories(
+    file: FileHandle,
+    directories: readonly { path: string; uid: number; gid: number; mode: number }[],
+    token?: Token,
+  ): Promise<{ made: boolean; was?: { uid: number; gid: number; mode: number } }[]>
+
+  /** Opens a directory as a file, by one name after the other, and follows no symbolic link. */
+  directoryHold(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<FileHandle>
   directoryOpen(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<DirectoryHandle>
   /** Fewer than the limit at the end only. */
   directoryRead(
@@ -614,6 +628,22 @@ export interface Native {
     asBuffers: boolean,
     token?: Token,
   ): Promise<NativeDirectoryEntry[]>
+
+  removalBegin(mount: FileSystemHandle, path: NativePath, snapshots: boolean, token?: Token): Promise<RemovalHandle>
+  /** Until it is done, or for so long. */
+  removalGo(
+    removal: RemovalHandle,
+    milliseconds: number,
+    token?: Token,
+  ): Promise<{ done: boolean; removed: number; kept: NativeKeptEntry[] }>
+}
+
+export interface NativeKeptEntry {
+  path: Buffer
+  /** Negative. */
+  errno: number
+  syscall: string
+  snapshots: Buffer[]
 }
 
 /** What has mounted a CephFS. */

@@ -4,6 +4,8 @@
 #include "cephfs/file.h"
 #include "cephfs/mount.h"
 #include "cephfs/mounted.h"
+#include "cephfs/open_directory.h"
+#include "cephfs/removal.h"
 #include "cephfs/snapshot.h"
 #include "cephfs/xattr.h"
 #include "rados/cluster.h"
@@ -100,6 +102,8 @@ Napi::Object Init(Napi::Env env, Napi::Object object) {
     InitMounted(exports);
     InitFile(exports);
     InitDirectory(exports);
+    InitOpenDirectory(exports);
+    InitRemoval(exports);
     InitXattr(exports);
     InitFileSystemSnapshot(exports);
     return object;

@@ -146,7 +146,8 @@ export function lookedUpFunctions(binary: string): Set<string> {
     encoding: 'utf8',
     maxBuffer: 64 * 1024 * 1024,
   })
-  return new Set([...strings.matchAll(/\]\s+(ceph_\w+)$/gm)].map(([, name = '']) => name))
+  // In front of a string may be bytes of something else that look like characters.
+  return new Set([...strings.matchAll(/(ceph_\w+)$/gm)].map(([, name = '']) => name))
 }
 
 /** What the doc comments of a source text say they implement. */

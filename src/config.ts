@@ -29,6 +29,12 @@ export interface Config {
     volumePool: string
     catalogPool: string
   }
+  cephfs: {
+    /** Undefined: the one that the cluster has for the default. */
+    fileSystem: string | undefined
+    /** Where the directories of tenants are: a path without anything that means nothing in it. */
+    tenantBase: string
+  }
   journal: {
     /** How long what is known of a finished job is kept. */
     keepMs: number
@@ -173,6 +179,8 @@ const settings = z.object({
   CEPH_KEYRING: z.string().optional(),
   CEPH_DEFAULT_POOL: pool('rbd'),
   CEPH_CATALOG_POOL: pool('catalog'),
+  CEPHFS_NAME: z.string().optional(),
+  CEPHFS_TENANT_BASE: directory('/tenants'),
   JOURNAL_KEEP_MS: integer(1, centuryMs, weekMs),
   JOURNAL_TAKEOVER: boolean(false),
   HTTP_HOST: z.string().default('127.0.0.1'),
@@ -230,6 +238,8 @@ const cephKeys = {
 
 const cephSettings = settings.pick(cephKeys)
 
+const fileSystemSettings = settings.pick({ CEPHFS_NAME: true, CEPHFS_TENANT_BASE: true })
+
 const iscsiKeys = {
   ISCSI_DRIVER: true,
   IQN_PREFIX: true,
@@ -273,6 +283,15 @@ export function readCephConfig(environment: NodeJS.ProcessEnv = process.env): Co
 }
 
 /**
+ * Reads those of the directories of tenants.
+ *
+ * @throws {ConfigError}
+ */
+export function readFileSystemConfig(environment: NodeJS.ProcessEnv = process.env): Config['cephfs'] {
+  return deepFreeze(fileSystemConfigOf(parse(fileSystemSettings, environment)))
+}
+
+/**
  * Reads those of what is exposed, for who needs no broker.
  *
  * @throws {ConfigError}
@@ -311,6 +330,7 @@ function configOf(values: z.output<typeof settings>): Config {
       reconnectDelayMs: values.BROKER_RECONNECT_DELAY_MS,
     },
     ceph: cephConfigOf(values),
+    cephfs: fileSystemConfigOf(values),
     journal: { keepMs: values.JOURNAL_KEEP_MS, takeover: values.JOURNAL_TAKEOVER },
     http: { host: values.HTTP_HOST, port: values.HTTP_PORT },
     mount: mountConfigOf(values),
@@ -340,6 +360,10 @@ function cephConfigOf(values: z.output<typeof cephSettings>): Config['ceph'] {
     volumePool: values.CEPH_DEFAULT_POOL,
     catalogPool: values.CEPH_CATALOG_POOL,
   }
+}
+
+function fileSystemConfigOf(values: z.output<typeof fileSystemSettings>): Config['cephfs'] {
+  return { fileSystem: values.CEPHFS_NAME, tenantBase: values.CEPHFS_TENANT_BASE }
 }
 
 function iscsiConfigOf(values: Pick<z.output<typeof settings>, keyof typeof iscsiKeys>): Config['iscsi'] {
@@ -454,6 +478,18 @@ function list(fits: (part: string) => boolean, message: string) {
 function name(fallback: string, longest = longestName) {
   const fits = (text: string) => Buffer.byteLength(text) <= longest
   return z.string().refine(fits, `must be at most ${longest} bytes`).default(fallback)
+}
+
+function directory(fallback: string) {
+  const names = (path: string) => path.split('/').filter(name => name !== '' && name !== '.')
+  return z
+    .string()
+    .refine(
+      path => path.startsWith('/') && !names(path).includes('..'),
+      'must be a path that begins with /, without ..',
+    )
+    .transform(path => `/${names(path).join('/')}`)
+    .default(fallback)
 }
 
 function pool(fallback: string) {

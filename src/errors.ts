@@ -59,8 +59,8 @@ export class InvalidJobError extends JobError {
 
 /** What keeps something from being done. */
 export interface Blocker {
-  kind: 'watcher' | 'child' | 'snapshot' | 'initiator'
-  /** A watcher's address, a child's path, a snapshot's name, an initiator's name. */
+  kind: 'watcher' | 'child' | 'snapshot' | 'initiator' | 'file'
+  /** A watcher's address, a child's path, a snapshot's name, an initiator's name, a file's path. */
   name: string
   /** A watcher's id, as in `client.4123`. */
   client?: number

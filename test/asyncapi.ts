@@ -52,6 +52,12 @@ t.test('what the agent sends is as it says', async t => {
     'storage.flatten': { refId },
     'inventory.refresh': {},
     'storage.delete': { refId },
+    'tenant.ensure': { uid: 20_001, gid: 20_001, quota: { maxBytes: 4096 } },
+    'quota.set': { maxFiles: 100 },
+    'quota.get': {},
+    'quota.clear': {},
+    'tenant.usage': {},
+    'tenant.delete': {},
   })) {
     const result = await site.perform(site.job(action, data))
     t.ok(result.ok, action)

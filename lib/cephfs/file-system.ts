@@ -1,14 +1,16 @@
 import type { CallOptions } from '../call.js'
-import { checkBoolean, checkInteger, checkKey, checkOptions } from '../check.js'
+import { checkBoolean, checkInteger, checkKey, checkOptions, wrongType } from '../check.js'
 import type { Resource } from '../errors.js'
 import { type AbortToken, type FileSystemHandle, native } from '../native.js'
 import type { Cluster } from '../rados/cluster.js'
 import { Calls, openMount, Turns } from './calls.js'
 import { failure } from './failure.js'
+import { OpenDirectory } from './open-directory.js'
 import { checkPath, checkSnapshotName, type FilePath, parentOf } from './path.js'
 import {
   changeQuota,
   checkQuota,
+  countXattrs,
   type DirectoryUsage,
   type EffectiveQuota,
   limitNames,
@@ -20,6 +22,7 @@ import {
   usageXattrs,
 } from './quota.js'
 import { type CreateFileSnapshotOptions, checkMetadata, type FileSnapshot, toSnapshot } from './snapshot.js'
+import { batchesOf, type DirectoryReport, inFlight, toReports } from './survey.js'
 import { FileTree } from './tree.js'
 
 export interface MountOptions extends CallOptions {
@@ -40,6 +43,9 @@ const maxId = 2 ** 32 - 2
 const ownId = -1
 
 const snapshotPermissions = 0o755
+
+/** How many calls of `listUsage()` are under way at once. */
+const reportsAtOnce = 16
 
 /**
  * A mounted CephFS, in this process and without the kernel. Paths are from the root of the mount; one with `..` is refused. There
@@ -83,9 +89,8 @@ export class FileSystem extends FileTree implements AsyncDisposable {
   }
 
   /**
-   * Sets the quota of a directory, and reads it back from the MDS before it counts as set. A symbolic link is not followed. The
-   * limits are set one after the other: when one fails, the one before is set. Writers that are under way notice within seconds,
-   * and may exceed it until then.
+   * Sets the quota of a directory, and reads it back from the MDS before it counts as set. A symbolic link is not followed.
+   * Writers that are under way notice within seconds, and may exceed it until then.
    *
    * @returns The quota as it is now.
    * @throws {PermissionError} the MDS caps of this user have no `p` (`allow rwp`), or the directory's mode does not allow it
@@ -128,6 +133,32 @@ export class FileSystem extends FileTree implements AsyncDisposable {
     }
   }
 
+  /**
+   * Quota, usage and some extended attributes of each directory in a directory, in no order: for reports. What is no directory is
+   * left out, and so is what goes meanwhile. A symbolic link is not followed.
+   *
+   * @param options.xattrs - Names of the extended attributes. Default: none.
+   * @throws {FileNotFoundError} @throws {NotDirectoryError} @throws {TimeoutError}
+   *
+   * @implements ceph_lgetxattr
+   */
+  async *listUsage(
+    path: FilePath,
+    options: CallOptions & { xattrs?: readonly string[] | undefined } = {},
+  ): AsyncGenerator<DirectoryReport, void, undefined> {
+    const at = checkPath('path', path)
+    checkOptions(options, ['xattrs'])
+    const { xattrs = [], ...callOptions } = options
+    if (!Array.isArray(xattrs)) throw wrongType('xattrs', 'an array', xattrs)
+    const wanted = [quotaXattr, ...countXattrs, ...xattrs.map(name => checkKey('xattrs', name))]
+    const resource = this.resource(at)
+    const batches = batchesOf(await this.opendir(at, { ...callOptions, encoding: 'buffer' }), callOptions)
+    yield* inFlight(reportsAtOnce, batches, async names => {
+      const start = (token: AbortToken) => native.fileSystemSurvey(this.handle, at, names, wanted, token)
+      return toReports(names, await this.look(resource, callOptions, start), xattrs)
+    })
+  }
+
   /** What is in a directory and below it. @throws {FileNotFoundError} @throws {NotDirectoryError} @throws {TimeoutError} */
   async usage(path: FilePath, options: CallOptions = {}): Promise<DirectoryUsage> {
     const at = checkPath('path', path)
@@ -136,6 +167,21 @@ export class FileSystem extends FileTree implements AsyncDisposable {
     // A file has none of them.
     if (values.includes(null)) throw failure('ENOTDIR', 'ceph_getxattr', this.resource(at))
     return parseUsage(values)
+  }
+
+  /**
+   * Opens a directory to hold on to it. No symbolic link is followed, on no part of the path.
+   *
+   * @throws {SymbolicLinkError} one is a symbolic link @throws {NotDirectoryError} @throws {FileNotFoundError}
+   * @throws {TimeoutError} no answer in time
+   *
+   * @implements ceph_open ceph_openat
+   */
+  async openDirectory(path: FilePath, options: CallOptions = {}): Promise<OpenDirectory> {
+    const at = checkPath('path', path)
+    const resource = this.resource(at)
+    const handle = await this.calls.open(resource, options, token => native.directoryHold(this.handle, at, token))
+    return new OpenDirectory(handle, resource, this.calls, this.readOnly)
   }
 
   /**

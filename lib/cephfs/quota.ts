@@ -43,7 +43,9 @@ export const quotaXattr = 'ceph.quota'
 export const limitNames = ['maxBytes', 'maxFiles'] as const
 const limitXattrs = { maxBytes: 'ceph.quota.max_bytes', maxFiles: 'ceph.quota.max_files' }
 /** @internal */
-export const usageXattrs = ['ceph.dir.rbytes', 'ceph.dir.rfiles', 'ceph.dir.rsubdirs', 'ceph.dir.rctime'] as const
+export const countXattrs = ['ceph.dir.rbytes', 'ceph.dir.rfiles', 'ceph.dir.rsubdirs'] as const
+/** @internal */
+export const usageXattrs = [...countXattrs, 'ceph.dir.rctime'] as const
 
 /** Of `max_bytes=N max_files=M`, where 0 is no limit; null is no quota at all. @internal */
 export function parseQuota(value: Buffer | null): Quota {
@@ -65,7 +67,7 @@ export function checkQuota(quota: QuotaChange): void {
   }
 }
 
-/** Sets limits, one after the other, and reads them back. The quota has been checked. @internal */
+/** Sets limits, and reads them back before they count as set. The quota has been checked. @internal */
 export async function changeQuota(
   quota: QuotaChange,
   directory: {
@@ -77,10 +79,7 @@ export async function changeQuota(
   },
 ): Promise<Quota> {
   const { resource, syscall, set, get } = directory
-  for (const name of limitNames) {
-    const limit = quota[name]
-    if (limit !== undefined) await set(limitXattrs[name], Buffer.from(String(limit ?? 0)))
-  }
+  for (const [xattr, value] of xattrsOf(quota)) await set(xattr, Buffer.from(value))
   const now = await get()
   for (const name of limitNames) {
     if (quota[name] !== undefined && (now[name] ?? null) !== quota[name])
@@ -89,10 +88,18 @@ export async function changeQuota(
   return now
 }
 
+/** Both limits in one, so that there is no moment with one of them. */
+function xattrsOf({ maxBytes, maxFiles }: QuotaChange): [name: string, value: string][] {
+  if (maxBytes !== undefined && maxFiles !== undefined)
+    return [[quotaXattr, `max_bytes=${maxBytes ?? 0} max_files=${maxFiles ?? 0}`]]
+  if (maxBytes !== undefined) return [[limitXattrs.maxBytes, String(maxBytes ?? 0)]]
+  return maxFiles === undefined ? [] : [[limitXattrs.maxFiles, String(maxFiles ?? 0)]]
+}
+
 /** @internal */
 export function parseUsage(values: readonly (Buffer | null)[]): DirectoryUsage {
-  const [bytes, files, directories, changed] = values.map(Number)
-  if (bytes === undefined || files === undefined || directories === undefined || changed === undefined)
+  const [bytes, files, directories, changed = 0] = values.map(Number)
+  if (bytes === undefined || files === undefined || directories === undefined)
     throw new Error('CephFS does not tell what is in a directory')
   return {
     bytes,

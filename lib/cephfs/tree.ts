@@ -6,7 +6,6 @@ import {
   checkData,
   checkInteger,
   checkKey,
-  checkOneOf,
   checkOptions,
   outOfRange,
   wrongType,
@@ -19,7 +18,9 @@ import { Directory, type DirectoryEntry, type NameOptions, nameArguments } from 
 import { failure } from './failure.js'
 import { bytesAtOnce, changes, checkFlags, File, type OpenFlags } from './file.js'
 import { checkEntryPath, checkPath, checkTarget, type FilePath, joined, parentOf, shownPath } from './path.js'
+import { type RemovedTree, type RemoveTreeOptions, removeInBatches, sum } from './removal.js'
 import { FileStat } from './stat.js'
+import { type SetXattrOptions, setXattrArguments } from './xattr.js'
 
 /** Of a file system, by the names of `fs.promises.statfs()`. */
 export interface FileSystemStat extends NativeStatfs {}
@@ -43,20 +44,11 @@ export interface RmOptions extends CallOptions {
   force?: boolean | undefined
 }
 
-export interface SetXattrOptions extends CallOptions {
-  /** `create` where it must not be there, `replace` where it must. Default: either. */
-  only?: 'create' | 'replace' | undefined
-}
-
 const filePermissions = 0o644
 const directoryPermissions = 0o755
-const xattrFlags = { create: 1, replace: 2 }
 
 /** -1 is for who has no say in it, as in chown(2). */
 const maxId = 2 ** 32 - 2
-
-/** How many entries of a tree one native call removes, so that each is done in time. */
-const removalsAtOnce = 500
 
 /** As many symbolic links as Linux follows in one path. */
 const maxLinks = 40
@@ -215,8 +207,6 @@ export abstract class FileTree {
    * @throws {IsDirectoryError} a directory, without `recursive`
    * @throws {DirectoryNotEmptyError} a directory in it has snapshots, or has got new entries meanwhile
    * @throws {PermissionError} @throws {TimeoutError}
-   *
-   * @implements ceph_open ceph_openat ceph_fdopendir ceph_unlinkat
    */
   async rm(path: FilePath, options: RmOptions = {}): Promise<void> {
     const at = checkEntryPath('path', path)
@@ -225,11 +215,34 @@ export abstract class FileTree {
     checkBoolean('force', force)
     try {
       if (!checkBoolean('recursive', recursive)) return await this.unlink(at, callOptions)
-      const start = (token: AbortToken) => native.fileSystemRemoveTree(this.handle, at, removalsAtOnce, token)
-      while (!(await this.change(this.resource(at), callOptions, start)).done);
+      for await (const { kept } of this.#removeInBatches(at, false, callOptions)) if (kept[0]) throw kept[0].error
     } catch (error) {
       if (!(force && error instanceof FileNotFoundError)) throw error
     }
+  }
+
+  /**
+   * As `rm()` with `recursive`, but goes on past what cannot be removed, and tells of it.
+   *
+   * @throws {FileNotFoundError} nothing is there
+   * @throws {TimeoutError}
+   *
+   * @implements ceph_open ceph_openat ceph_fdopendir ceph_unlinkat
+   */
+  async removeTree(path: FilePath, options: RemoveTreeOptions = {}): Promise<RemovedTree> {
+    const at = checkEntryPath('path', path)
+    checkOptions(options, ['snapshots'])
+    const { snapshots = false, ...callOptions } = options
+    return sum(this.#removeInBatches(at, checkBoolean('snapshots', snapshots), callOptions))
+  }
+
+  async *#removeInBatches(at: FilePath, snapshots: boolean, options: CallOptions): AsyncGenerator<RemovedTree> {
+    const resource = this.resource(at)
+    const removal = await this.calls.open(resource, options, token => {
+      if (this.readOnly) throw failure('EROFS', 'mount', resource)
+      return native.removalBegin(this.handle, at, snapshots, token)
+    })
+    yield* removeInBatches(removal, this.calls, resource, path => this.resource(path), options)
   }
 
   /**
@@ -461,9 +474,7 @@ export abstract class FileTree {
     const at = checkPath('path', path)
     checkKey('name', name)
     const data = checkData('value', value)
-    checkOptions(options, ['only'])
-    const { only, ...callOptions } = options
-    const flags = only === undefined ? 0 : xattrFlags[checkOneOf('only', only, ['create', 'replace'])]
+    const { flags, callOptions } = setXattrArguments(options)
     const start = (token: AbortToken) => native.fileSystemSetXattr(this.handle, at, name, data, flags, true, token)
     await this.change(this.resource(at), callOptions, start)
   }

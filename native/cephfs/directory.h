@@ -1,8 +1,14 @@
-// Listing directories, and removing them with all that is in them.
+// Listing directories.
 #pragma once
+#include <set>
+
 #include "cephfs/mount.h"
 
 namespace cephkit {
+
+// [worker] The first names in the cursor, which is closed.
+std::vector<std::string> TakeNames(ceph_mount_info* mount, ceph_dir_result* directory, size_t limit,
+                                   const std::set<std::string>& except = {});
 
 // [worker] Of all entries, at once.
 std::vector<std::string> ReadNames(Mount& mount, const char* path);

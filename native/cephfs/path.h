@@ -41,6 +41,24 @@ struct Parameter<const EntryPath&> : PlainParameter<EntryPath> {
     }
 };
 
+// Names of files, as bytes.
+struct FileNames {
+    std::vector<std::string> list;
+};
+
+template <>
+struct Parameter<const FileNames&> : PlainParameter<FileNames> {
+    static FileNames Take(Arguments& arguments) {
+        const auto value = arguments.Next();
+        if (!value.IsArray()) throw arguments.Expected("an array");
+        const auto array = value.As<Napi::Array>();
+        FileNames names;
+        for (uint32_t i = 0; i < array.Length(); i++)
+            names.list.push_back(ToBytes(arguments, array.Get(i)));
+        return names;
+    }
+};
+
 // As text, or as a Buffer where that was asked for.
 inline Value ToName(const char* syscall, std::string bytes, bool as_buffer) {
     if (as_buffer) return Bytes{std::move(bytes)};

@@ -1,5 +1,7 @@
 #include "cephfs/snapshot.h"
 
+#include <algorithm>
+
 #include "cephfs/directory.h"
 #include "cephfs/path.h"
 #include "cephfs/xattr.h"
@@ -15,11 +17,24 @@ void Create(Mount& mount, const Path& path, const char* name, uint32_t mode, con
     CEPHFS(ceph_mksnap, mount, path, name, mode, items.data(), items.size());
 }
 
+std::string FolderName(ceph_mount_info* mount) {
+    return String("ceph_conf_get", 64, [&](char* value, size_t size) {
+        const int result = LIBCEPHFS(ceph_conf_get)(mount, "client_snapdir", value, size);
+        return result == -ENAMETOOLONG ? -ERANGE : result;
+    });
+}
+
 std::string SnapshotFolder(Mount& mount, const Path& path) {
-    return path.bytes + "/" + String("ceph_conf_get", 64, [&](char* value, size_t size) {
-               const int result = LIBCEPHFS(ceph_conf_get)(mount, "client_snapdir", value, size);
-               return result == -ENAMETOOLONG ? -ERANGE : result;
-           });
+    return path.bytes + "/" + FolderName(mount);
+}
+
+// CephFS shows a directory's snapshots beside those of the ones above it, which it calls _NAME_INODE.
+bool IsOfAbove(const std::string& name) {
+    return name[0] == '_';
+}
+
+int OpenFolder(ceph_mount_info* mount, int fd) {
+    return CEPHFS(ceph_openat, mount, fd, FolderName(mount).c_str(), O_RDONLY | O_DIRECTORY, 0);
 }
 
 void Remove(Mount& mount, const Path& path, const char* name) {
@@ -32,7 +47,8 @@ void Remove(Mount& mount, const Path& path, const char* name) {
 
 Object Info(Mount& mount, const std::string& folder, const std::string& name) {
     const std::string path = folder + "/" + name;
-    struct snap_info info;
+    // Without metadata libcephfs sets no pointer to it, and frees it all the same.
+    struct snap_info info = {};
     CEPHFS(ceph_get_snap_info, mount, path.c_str(), &info);
     const Cleanup free_info([&] { LIBCEPHFS(ceph_free_snap_info_buffer)(&info); });
     Object metadata;
@@ -46,12 +62,12 @@ Object Info(Mount& mount, const std::string& folder, const std::string& name) {
             {"createdAt", created ? Value(*std::move(created)) : Value()}};
 }
 
-// Those of the directory itself. Those of the ones above it are shown there too, as _NAME_INODE.
+// Those of the directory itself.
 Array ListSnapshots(Mount& mount, const Path& path) {
     const std::string folder = SnapshotFolder(mount, path);
     Array snapshots;
     for (const auto& name : ReadNames(mount, folder.c_str())) {
-        if (name[0] == '_') continue;
+        if (IsOfAbove(name)) continue;
         try {
             snapshots.push_back(Info(mount, folder, name));
         } catch (const Failure& failure) {
@@ -63,6 +79,23 @@ Array ListSnapshots(Mount& mount, const Path& path) {
 }
 
 }  // namespace
+
+std::vector<std::string> SnapshotNamesBelow(ceph_mount_info* mount, int fd) {
+    const int folder = OpenFolder(mount, fd);
+    const Cleanup close([&] { LIBCEPHFS(ceph_close)(mount, folder); });
+    ceph_dir_result* directory = nullptr;
+    CEPHFS(ceph_fdopendir, mount, folder, &directory);
+    auto names = TakeNames(mount, directory, SIZE_MAX);
+    names.erase(std::remove_if(names.begin(), names.end(), IsOfAbove), names.end());
+    return names;
+}
+
+void RemoveSnapshotsBelow(ceph_mount_info* mount, int fd, const std::vector<std::string>& names) {
+    const int folder = OpenFolder(mount, fd);
+    const Cleanup close([&] { LIBCEPHFS(ceph_close)(mount, folder); });
+    for (const auto& name : names)
+        CEPHFS(ceph_unlinkat, mount, folder, name.c_str(), AT_REMOVEDIR);
+}
 
 void InitFileSystemSnapshot(Exports& exports) {
     exports.Blocking<Create>("fileSystemCreateSnapshot");

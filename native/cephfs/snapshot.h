@@ -1,8 +1,17 @@
 // Snapshots of a directory and all that is below it, by name.
 #pragma once
+#include <string>
+#include <vector>
+
 #include "cephfs/mount.h"
 
 namespace cephkit {
+
+// [worker] The names of those of an open directory itself.
+std::vector<std::string> SnapshotNamesBelow(ceph_mount_info* mount, int fd);
+
+// [worker] Those must be there.
+void RemoveSnapshotsBelow(ceph_mount_info* mount, int fd, const std::vector<std::string>& names);
 
 void InitFileSystemSnapshot(Exports& exports);
 

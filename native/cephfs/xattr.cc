@@ -1,5 +1,6 @@
 #include "cephfs/xattr.h"
 
+#include "cephfs/file.h"
 #include "cephfs/path.h"
 #include "runtime/list.h"
 
@@ -40,6 +41,20 @@ Array GetSome(Mount& mount, const Path& path, const StringList& names, bool foll
     return values;
 }
 
+// The same of each name in a folder; null where there is nothing, or no longer.
+Array Survey(Mount& mount, const Path& folder, const FileNames& names, const StringList& xattrs) {
+    Array answers;
+    for (const auto& name : names.list) {
+        try {
+            answers.push_back(GetSome(mount, Path{folder.bytes + "/" + name}, xattrs, false));
+        } catch (const Failure& failure) {
+            if (failure.error != ENOENT) throw;
+            answers.push_back(nullptr);
+        }
+    }
+    return answers;
+}
+
 Array ListNames(Mount& mount, const Path& path) {
     std::string names;
     const int size = Fill(
@@ -57,6 +72,25 @@ void Set(Mount& mount, const Path& path, const char* name, const Bytes& value, i
     } else {
         CEPHFS(ceph_lsetxattr, mount, path, name, value.data.data(), value.data.size(), flags);
     }
+}
+
+// The same of what is open.
+
+Array GetSomeOfFile(File& file, const StringList& names) {
+    Array values;
+    for (const auto& name : names) {
+        std::string value;
+        const int size = Fill(value, [&](char* data, size_t size) {
+            return LIBCEPHFS(ceph_fgetxattr)(file.mount(), file.fd(), name.c_str(), data, size);
+        });
+        if (size != -ENODATA) Check("ceph_fgetxattr", size, size < 0 ? name : "");
+        values.push_back(size == -ENODATA ? Value(nullptr) : Value(Bytes{std::move(value)}));
+    }
+    return values;
+}
+
+void SetOfFile(File& file, const char* name, const Bytes& value, int flags) {
+    CEPHFS(ceph_fsetxattr, file.mount(), file.fd(), name, value.data.data(), value.data.size(), flags);
 }
 
 void Remove(Mount& mount, const Path& path, const char* name) {
@@ -79,9 +113,12 @@ std::optional<std::string> FindXattr(Mount& mount, const char* path, const char*
 void InitXattr(Exports& exports) {
     exports.Blocking<Get>("fileSystemGetXattr");
     exports.Blocking<GetSome>("fileSystemGetXattrs");
+    exports.Blocking<Survey>("fileSystemSurvey");
     exports.Blocking<ListNames>("fileSystemListXattrs");
     exports.Blocking<Set>("fileSystemSetXattr");
     exports.Blocking<Remove>("fileSystemRemoveXattr");
+    exports.Blocking<GetSomeOfFile>("fileGetXattrs");
+    exports.Blocking<SetOfFile>("fileSetXattr");
 }
 
 }  // namespace cephkit

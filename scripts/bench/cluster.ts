@@ -6,7 +6,7 @@ import { Cluster, type Pool } from '../../lib/index.js'
 import { type Service, startStack, stopStack } from '../../src/dev/stack.js'
 import type { Place } from './harness.js'
 
-type Site = Pick<Place, 'cephConf' | 'brokerUrl' | 'tgtSettings'>
+type Site = Pick<Place, 'cephConf' | 'brokerUrl' | 'tgtSettings' | 'fileSystem'>
 
 /**
  * On the cluster that CEPH_CONF names, with the broker of BROKER_URL and the tgtd of TGT_IPC_SOCKET, or else on a development stack that lives as long as
@@ -14,15 +14,22 @@ type Site = Pick<Place, 'cephConf' | 'brokerUrl' | 'tgtSettings'>
  */
 export async function withPlace<T>(signal: AbortSignal, use: (place: Place) => Promise<T>): Promise<T> {
   const given = process.env.CEPH_CONF
-  const onGiven = { brokerUrl: async () => urlOf(process.env), tgtSettings: async () => tgtOf(process.env) }
-  if (given) return withNamespace({ cephConf: given, ...onGiven }, use)
+  if (given) {
+    const brokerUrl = async () => urlOf(process.env)
+    const tgtSettings = async () => tgtOf(process.env)
+    return withNamespace({ cephConf: given, brokerUrl, tgtSettings, fileSystem: async () => given }, use)
+  }
   const dir = await mkdtemp(join(tmpdir(), 'cephkit-bench-'))
   const { cephConf } = await startStack({ dir, signal })
   const start = async (service: Service) => (await startStack({ dir, signal, services: [service] })).env
   const brokerUrl = async () => urlOf(await start('rabbitmq'))
   const tgtSettings = async () => tgtOf(await start('tgt'))
+  const fileSystem = async () => {
+    await start('mds')
+    return cephConf
+  }
   try {
-    return await withNamespace({ cephConf, brokerUrl, tgtSettings }, use)
+    return await withNamespace({ cephConf, brokerUrl, tgtSettings, fileSystem }, use)
   } finally {
     await stopStack(dir)
   }

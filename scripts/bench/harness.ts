@@ -35,6 +35,8 @@ export interface Place {
   brokerUrl(): Promise<string>
   /** The settings by which a tgtd is reached, for whoever needs one. */
   tgtSettings(): Promise<Record<string, string>>
+  /** A CephFS in the cluster. Answers the configuration file: with it the cluster has one. */
+  fileSystem(): Promise<string>
 }
 
 export interface Context extends Place {

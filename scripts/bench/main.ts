@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { agent } from './agent.js'
+import { cephfs } from './cephfs.js'
 import { toChart } from './chart.js'
 import { withPlace } from './cluster.js'
 import { describe, type Part, type Row, toJson, toTable } from './harness.js'
@@ -13,7 +14,7 @@ import { loop } from './loop.js'
 import { streams } from './streams.js'
 
 /** Those with an agent come last: it needs a broker, which is never quite idle. */
-const parts: Part[] = [lifecycle, listing, streams, io, loop, agent, iscsi]
+const parts: Part[] = [lifecycle, listing, streams, io, loop, cephfs, agent, iscsi]
 
 const usage = `Usage: npm run bench -- [part...] [--quick] [--json] [--chart FILE]
 
@@ -25,7 +26,8 @@ Parts: ${parts.map(({ name }) => name).join(', ')}. Without one, all.
 
 Runs on the cluster that CEPH_CONF names, in a namespace of its own of the pool that rbd uses by default; without
 CEPH_CONF on a development stack, started for the run. The parts agent and iscsi make pools of their own, which the cluster
-must allow to be removed, and use the broker that BROKER_URL names; iscsi uses the tgtd of TGT_IPC_SOCKET, too.`
+must allow to be removed, and use the broker that BROKER_URL names; iscsi uses the tgtd of TGT_IPC_SOCKET, too. The part cephfs
+uses a CephFS of the cluster, and ceph-fuse.`
 
 /** Something to tell the user in one line. */
 class BenchError extends Error {}

@@ -10,6 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { AbortError, Cluster, MountedPath } from '../../lib/index.js'
 import { Broker } from '../amqp/broker.js'
 import { json } from '../amqp/publisher.js'
+import { TenantBase } from '../cephfs/base.js'
 import type { Config } from '../config.js'
 import { Health, type Part } from '../http/health.js'
 import { Probe } from '../http/probe.js'
@@ -28,6 +29,14 @@ import { version } from '../version.js'
 import { Upkeep } from '../volumes/upkeep.js'
 
 export { importCatalogImage } from '../catalog.js'
+export type { Tenant } from '../cephfs/spec.js'
+export {
+  type DeleteTenantOptions,
+  type EnsuredTenant,
+  type Mended,
+  Tenants,
+  type TenantUsage,
+} from '../cephfs/tenants.js'
 export { type Config, ConfigError, readConfig } from '../config.js'
 export type { Inventory, InventoryCatalogImage, InventoryVolume } from '../inventory/collect.js'
 export type { JobResult } from '../jobs/message.js'
@@ -114,6 +123,8 @@ export class Agent {
     this.#watch(this.#health.cluster, () => cluster.stat())
     this.#watch(this.#health.journal, () => journal.records.isOpen(config.agentId, ''))
     const targets = TargetKeeper.of({ config, cluster, log })
+    const tenants = new TenantBase({ cluster, config, log })
+    this.#takeDown.unshift(() => tenants.close())
     const telemetry: Telemetry = new Telemetry({
       config,
       log,
@@ -128,7 +139,7 @@ export class Agent {
         }),
     })
     const metrics = this.#metrics
-    const runner = new JobRunner({ config, cluster, telemetry, journal, metrics, log, targets })
+    const runner = new JobRunner({ config, cluster, telemetry, journal, metrics, log, targets, tenants })
     const onConnected = () => {
       telemetry.connected()
       recovery.connected()

@@ -5,6 +5,7 @@ import type { JobMessage, JobResult } from '../jobs/message.js'
 import type { JobRecord } from '../journal/record.js'
 import type { Records } from '../journal/records.js'
 import { withJournal } from './journal.js'
+import { toTable } from './table.js'
 
 interface ChosenAgent {
   agent?: string
@@ -122,16 +123,7 @@ function table(jobs: readonly Listed[]): string {
     steps.at(-1)?.name ?? '-',
     updatedAt,
   ])
-  const titled = [['STATE', 'TASK', 'AGENT', 'ACTION', 'IMAGE', 'STEP', 'UPDATED'], ...lines]
-  const widths = titled[0]?.map((_, column) => Math.max(...titled.map(line => line[column]?.length ?? 0))) ?? []
-  return titled
-    .map(line =>
-      line
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n')
+  return toTable(['STATE', 'TASK', 'AGENT', 'ACTION', 'IMAGE', 'STEP', 'UPDATED'], lines)
 }
 
 async function show(task: string, { agent }: ChosenAgent): Promise<void> {

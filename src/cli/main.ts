@@ -11,6 +11,8 @@ import { addIscsiCommands } from './iscsi.js'
 import { addJobsCommands } from './jobs.js'
 import { addKeyringCommands } from './keyring.js'
 import { addMountUnitCommand } from './mount-unit.js'
+import { addQuotaCommands } from './quota.js'
+import { addTenantCommands } from './tenant.js'
 
 const program = new Command('cephkit')
   .description('Ceph for Node.js, in process, and a storage agent made of it')
@@ -24,6 +26,8 @@ addCatalogCommands(program)
 addDevCommands(program)
 addDoctorCommand(program)
 addIscsiCommands(program)
+addTenantCommands(program)
+addQuotaCommands(program)
 addMountUnitCommand(program)
 addKeyringCommands(program)
 addCompletionCommand(program)

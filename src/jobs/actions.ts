@@ -1,6 +1,33 @@
 /** What jobs can ask for: one row each. */
 import type { z } from 'zod'
 import type { Cluster } from '../../lib/index.js'
+import type { TenantBase } from '../cephfs/base.js'
+import {
+  getQuota,
+  planQuota,
+  planQuotaClear,
+  planQuotaSet,
+  quotaData,
+  quotaResult,
+  quotaSetData,
+  quotaSetResult,
+  setQuota,
+} from '../cephfs/quota-jobs.js'
+import {
+  deleteTenant,
+  planTenantDelete,
+  tenantDeleteData,
+  tenantDeleted,
+  tenantDeleteResult,
+} from '../cephfs/tenant-delete.js'
+import {
+  ensureTenant,
+  planTenantEnsure,
+  tenantEnsureData,
+  tenantEnsured,
+  tenantEnsureResult,
+} from '../cephfs/tenant-ensure.js'
+import { lookAtTenant, planTenantUsage, tenantUsageData, tenantUsageResult } from '../cephfs/tenant-usage.js'
 import type { Config } from '../config.js'
 import { InvalidJobError } from '../errors.js'
 import { refreshData, refreshInventory } from '../inventory/refresh.js'
@@ -45,6 +72,8 @@ export interface Services {
   telemetry: Telemetry
   /** Where volumes are exposed. */
   targets?: TargetKeeper | undefined
+  /** Where the directories of tenants are. */
+  tenants: TenantBase
   /** In a job, each line has the job's id. */
   log: Logger
   /**
@@ -62,7 +91,7 @@ export interface Services {
 
 /** What a job comes down to once its data has been read. It is kept in the journal, so it is what JSON can hold. */
 export interface Plan {
-  /** `pool/image`. One job at a time works on an image, whichever agent has it. */
+  /** `pool/image`, or the path of a tenant. One job at a time works on it, whichever agent has it. */
   image?: string
   /** In milliseconds: after this, no further step is begun. Default: no limit. */
   limitMs?: number
@@ -201,6 +230,52 @@ const actions = new Map<string, Action>([
     plan: planQos,
     saga: setQos,
     result: qosSetResult,
+  }),
+  ...change({
+    name: 'quota.set',
+    data: quotaSetData,
+    gives: quotaResult,
+    plan: planQuotaSet,
+    saga: setQuota,
+    result: quotaSetResult,
+  }),
+  ...change({
+    name: 'quota.clear',
+    data: quotaData,
+    gives: quotaResult,
+    plan: planQuotaClear,
+    saga: setQuota,
+    result: quotaSetResult,
+  }),
+  ...look({
+    name: 'quota.get',
+    data: quotaData,
+    gives: quotaResult,
+    plan: planQuota,
+    look: getQuota,
+  }),
+  ...change({
+    name: 'tenant.ensure',
+    data: tenantEnsureData,
+    gives: tenantEnsureResult,
+    plan: planTenantEnsure,
+    saga: ensureTenant,
+    result: tenantEnsured,
+  }),
+  ...change({
+    name: 'tenant.delete',
+    data: tenantDeleteData,
+    gives: tenantDeleteResult,
+    plan: planTenantDelete,
+    saga: deleteTenant,
+    result: tenantDeleted,
+  }),
+  ...look({
+    name: 'tenant.usage',
+    data: tenantUsageData,
+    gives: tenantUsageResult,
+    plan: planTenantUsage,
+    look: lookAtTenant,
   }),
   ...look({
     name: 'storage.snapshot.list',

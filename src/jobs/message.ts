@@ -54,8 +54,10 @@ export const envelopeSchema = z.object({
 })
 
 const blocker = z.object({
-  kind: z.enum(['watcher', 'child', 'snapshot', 'initiator']),
-  name: z.string().meta({ description: "a watcher's address, a child's path, a snapshot's name, an initiator's name" }),
+  kind: z.enum(['watcher', 'child', 'snapshot', 'initiator', 'file']),
+  name: z.string().meta({
+    description: "a watcher's address, a child's path, a snapshot's name, an initiator's name, a file's path",
+  }),
   client: z.int().optional(),
 })
 

@@ -41,6 +41,16 @@ function jobsOn(trial: Trial, imageId: string, volumes: readonly string[]): (ran
     'storage.snapshot.rollback': refId => ({ refId, snapshot: 'first' }),
     'storage.snapshot.list': refId => ({ refId }),
     'storage.qos.set': (refId, random) => ({ refId, iops: { limit: 1_000 + random(9), burst: 2_000 }, readBps: null }),
+    'tenant.ensure': (_refId, random) => ({
+      tenantId: 'acme',
+      ...{ uid: 20_001, gid: 20_001, quota: { maxBytes: 1_000 + random(9), maxFiles: null } },
+      webroots: [{ name: 'example.org', public: true }],
+    }),
+    'tenant.delete': () => ({ tenantId: 'acme', snapshots: true }),
+    'tenant.usage': () => ({}),
+    'quota.set': (_refId, random) => ({ tenantId: 'acme', maxFiles: 1_000 + random(9), maxBytes: null }),
+    'quota.get': () => ({ path: `${trial.site.environment.CEPHFS_TENANT_BASE}/acme/home` }),
+    'quota.clear': () => ({}),
     'inventory.refresh': () => ({ full: true }),
   }
   const actions = Object.keys(data)

@@ -95,6 +95,8 @@ t.test('wrong input is refused', async t => {
       createSnapshot: v => files.createSnapshot(v, 'new'),
       removeSnapshot: v => files.removeSnapshot(v, 'new'),
       listSnapshots: v => files.listSnapshots(v),
+      listUsage: v => files.listUsage(v).next(),
+      openDirectory: v => files.openDirectory(v),
     })
     await refuses(t, optional(notPath), { statfs: v => files.statfs(v) })
     await refuses(t, [...notKey, ...up], {
@@ -108,6 +110,7 @@ t.test('wrong input is refused', async t => {
       unlink: v => files.unlink(v),
       rm: v => files.rm(v, { force: true }),
       'rm, recursive': v => files.rm(v, { recursive: true, force: true }),
+      removeTree: v => files.removeTree(v),
       rename: v => files.rename(v, '/new'),
       'rename to': v => files.rename('/file', v),
       link: v => files.link(v, '/new'),
@@ -121,6 +124,28 @@ t.test('wrong input is refused', async t => {
       createSnapshot: v => files.createSnapshot('/', v),
       removeSnapshot: v => files.removeSnapshot('/', v),
     })
+  })
+
+  await t.test('for directories', async t => {
+    const { held } = all
+    const wanted = { path: 'new', uid: 1, gid: 1, mode: 0o700 }
+    const ensure = (each: object) => held.ensureDirectories([each as typeof wanted])
+    await refuses(t, [...allBut('object'), null, { 0: wanted }, [5], [null], ['a'], [[]]], {
+      ensureDirectories: v => held.ensureDirectories(v),
+    })
+    await refuses(t, [...notKey, ...up.filter(path => typeof path === 'string'), '.snap', 'a/.snap/b'], {
+      path: v => ensure({ ...wanted, path: v }),
+    })
+    await refuses(t, [...notNumber, 2 ** 32 - 1], {
+      uid: v => ensure({ ...wanted, uid: v }),
+      gid: v => ensure({ ...wanted, gid: v }),
+    })
+    await refuses(t, [...notNumber, 0o10000], { mode: v => ensure({ ...wanted, mode: v }) })
+    await refuses(t, notKey, { getXattr: v => held.getXattr(v), setXattr: v => held.setXattr(v, '') })
+    await refuses(t, notData, { setXattr: v => held.setXattr('user.a', v) })
+    await refuses(t, [...allBut('object'), null, ['a'], { some: 5 }], { setQuota: v => held.setQuota(v) })
+    await refuses(t, optional(allBut('boolean')), { snapshots: v => files.removeTree('/new', { snapshots: v }) })
+    await refuses(t, [[5], [''], ['a\0']], { xattrs: v => files.listUsage('/', { xattrs: v }).next() })
   })
 
   await t.test('for values', async t => {

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
-import { Cluster, Directory, File, FileSystem } from '../../lib/index.js'
+import { Cluster, Directory, File, FileSystem, OpenDirectory } from '../../lib/index.js'
 import { run, testCluster } from '../support/cluster.js'
 import { allFileCalls, fileSubjects } from '../support/file-calls.js'
 import { fileStages } from '../support/file-life.js'
@@ -35,7 +35,12 @@ function namesOf(prototype: object): string[] {
 t.test('the table of calls has every method', async t => {
   const called = allFileCalls.map(({ name }) => name)
   const noCalls = ['constructor', 'close', 'closed', 'resource', 'look', 'change']
-  for (const [prefix, { prototype }] of Object.entries({ files: FileSystem, file: File, directory: Directory })) {
+  for (const [prefix, { prototype }] of Object.entries({
+    files: FileSystem,
+    file: File,
+    directory: Directory,
+    held: OpenDirectory,
+  })) {
     const methods = namesOf(prototype).filter(name => !noCalls.includes(name))
     t.same(
       methods.filter(name => !called.includes(`${prefix}.${name}`)),
@@ -48,8 +53,9 @@ t.test('the table of calls has every method', async t => {
 t.test('what is closed says so', async t => {
   const { files } = await testFileSystem(t)
   const all = await fileSubjects(files)
-  await Promise.all([all.file.close(), all.file.close(), all.directory.close(), all.file[Symbol.asyncDispose]()])
-  t.same([files.closed, all.file.closed, all.directory.closed], [false, true, true])
+  const closes = [all.file, all.file, all.directory, all.held].map(each => each.close())
+  await Promise.all([...closes, all.file[Symbol.asyncDispose]()])
+  t.same([files.closed, all.file.closed, all.directory.closed, all.held.closed], [false, true, true, true])
   const closed = { name: 'ClosedError', code: 'EBADF' }
   for (const { name, call } of allFileCalls) {
     if (!name.startsWith('files.')) await t.rejects(call(all, {} as never), closed, name)

@@ -1,24 +1,15 @@
 /** Quotas: cephkit sets them and others are stopped by them; others set them and cephkit tells. */
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { Cluster, MiB } from '../../lib/index.js'
 import { run } from '../support/cluster.js'
 import { fuseMount, python, testFileSystem } from '../support/file-system.js'
 import { until } from '../support/process.js'
+import { userWith } from '../support/tenants.js'
 
 /** EDQUOT, which Node 20 has no name for. */
 const exceeded = { message: /-122|EDQUOT/ }
-
-/** A user with these MDS caps, who goes when the test is over. */
-async function userWith(t: Test, cluster: Cluster, mds: string): Promise<Cluster> {
-  const user = `cephfs-test-${process.pid}-${mds.replace(/\W+/g, '-')}`
-  const caps = ['mon', 'allow r', 'mds', mds, 'osd', 'allow rw tag cephfs data=cephfs']
-  const entity = `client.${user}`
-  const [{ key }] = await cluster.monCommand<[{ key: string }]>({ prefix: 'auth get-or-create', entity, caps })
-  t.teardown(() => cluster.monCommand({ prefix: 'auth rm', entity }))
-  return Cluster.connect({ user, options: { key } })
-}
 
 /** By the system calls of who has it mounted. */
 const fuse = (script: string, path: string, ...rest: string[]) =>
@@ -135,7 +126,8 @@ t.test('a user whose caps have no p sets none', async t => {
     [`allow rw path=${root}`, false],
     ['allow rwp', true],
   ] as const) {
-    await using theirs = await userWith(t, cluster, mds)
+    const { user, key } = await userWith(t, cluster, mds)
+    await using theirs = await Cluster.connect({ user, options: { key } })
     await using mounted = await theirs.mountFileSystem({ root })
     await mounted.writeFile(`/a/${mds.length}`, 'x')
     if (allowed) {

@@ -24,7 +24,7 @@ t.test('the journal of a storage.create is seven operations', async t => {
   Object.assign(process.env, env)
   const site = await TestSite.open(t)
   const { name: imageId } = await golden(t, site)
-  const { runner, config, cluster, telemetry, log } = await newRunner(t, site)
+  const { runner, config, cluster, telemetry, tenants, log } = await newRunner(t, site)
   await telemetry.stop() // an inventory after each change is none of the journal's
   const job = () => site.job('storage.create', { name: 'web', imageId, sizeMB: 16 })
 
@@ -37,7 +37,7 @@ t.test('the journal of a storage.create is seven operations', async t => {
   }
   const { signal } = new AbortController()
   const begunAt = new Date().toISOString()
-  const services = { config, cluster, telemetry, log, signal, interrupt: signal, begunAt, goesOn: false }
+  const services = { config, cluster, tenants, telemetry, log, signal, interrupt: signal, begunAt, goesOn: false }
   const withoutJournal = async () => {
     const message = {
       taskId: randomUUID(),

@@ -237,6 +237,7 @@ function settingsOf(id: string): Record<string, string> {
     STORAGE_CONTROLLER_AGENT_ID: `agent-${id}`,
     CEPH_DEFAULT_POOL: `${id}.volumes`,
     CEPH_CATALOG_POOL: `${id}.catalog`,
+    CEPHFS_TENANT_BASE: `/${id}/tenants`,
     BROKER_RECONNECT_DELAY_MS: '50',
     HTTP_PORT: '0',
     LOG_LEVEL: 'debug',

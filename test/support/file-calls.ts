@@ -1,5 +1,5 @@
 /** All calls of a mounted file system, for what holds of each. */
-import type { CallOptions, Directory, File, FileSystem } from '../../lib/index.js'
+import type { CallOptions, Directory, File, FileSystem, OpenDirectory } from '../../lib/index.js'
 
 type Calls<T> = Record<string, (subject: T, options: CallOptions) => Promise<unknown>>
 
@@ -13,6 +13,7 @@ export const ofFiles: Calls<FileSystem> = {
   rmdir: (files, options) => files.rmdir('/folder', options),
   unlink: (files, options) => files.unlink('/file', options),
   rm: (files, options) => files.rm('/file', options),
+  removeTree: (files, options) => files.removeTree('/folder', options),
   rename: (files, options) => files.rename('/file', '/renamed', options),
   link: (files, options) => files.link('/file', '/linked', options),
   symlink: (files, options) => files.symlink('file', '/symlink', options),
@@ -37,6 +38,8 @@ export const ofFiles: Calls<FileSystem> = {
   clearQuota: (files, options) => files.clearQuota('/folder', options),
   effectiveQuota: (files, options) => files.effectiveQuota('/folder', options),
   usage: (files, options) => files.usage('/folder', options),
+  listUsage: (files, options) => files.listUsage('/', options).next(),
+  openDirectory: (files, options) => files.openDirectory('/folder', options),
   createSnapshot: (files, options) => files.createSnapshot('/folder', 'new', options),
   removeSnapshot: (files, options) => files.removeSnapshot('/folder', 'one', options),
   listSnapshots: (files, options) => files.listSnapshots('/folder', options),
@@ -57,6 +60,16 @@ export const ofDirectory: Calls<Directory> = {
   entries: (directory, options) => directory.entries(options).next(),
 }
 
+export const ofOpenDirectory: Calls<OpenDirectory> = {
+  stat: (held, options) => held.stat(options),
+  getXattr: (held, options) => held.getXattr('user.key', options),
+  setXattr: (held, options) => held.setXattr('user.key', 'new', options),
+  getQuota: (held, options) => held.getQuota(options),
+  setQuota: (held, options) => held.setQuota({ maxFiles: 10 }, options),
+  usage: (held, options) => held.usage(options),
+  ensureDirectories: (held, options) => held.ensureDirectories([{ path: 'a', uid: 1, gid: 1, mode: 0o700 }], options),
+}
+
 /** What those calls are made on. */
 export async function fileSubjects(files: FileSystem) {
   await files.mkdir('/folder')
@@ -66,7 +79,8 @@ export async function fileSubjects(files: FileSystem) {
   await files.createSnapshot('/folder', 'one')
   const file = await files.open('/file', 'r+')
   const directory = await files.opendir('/folder')
-  return { files, file, directory }
+  const held = await files.openDirectory('/folder')
+  return { files, file, directory, held }
 }
 export type FileSubjects = Awaited<ReturnType<typeof fileSubjects>>
 
@@ -86,4 +100,5 @@ export const allFileCalls: readonly NamedCall[] = [
   ...named('files', ofFiles),
   ...named('file', ofFile),
   ...named('directory', ofDirectory),
+  ...named('held', ofOpenDirectory),
 ]

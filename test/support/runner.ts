@@ -2,6 +2,7 @@
 import { pino } from 'pino'
 import type { Test } from 'tap'
 import { readConfig } from '../../src/agent/index.js'
+import { TenantBase } from '../../src/cephfs/base.js'
 import { Health } from '../../src/http/health.js'
 import { collectInventory } from '../../src/inventory/collect.js'
 import { Telemetry } from '../../src/inventory/telemetry.js'
@@ -29,6 +30,8 @@ export async function newRunner(t: Test, { environment }: TestSite) {
   const collect = (signal: AbortSignal) => collectInventory({ cluster, config, log, signal })
   const telemetry = new Telemetry({ config, log, collect, publish: async () => {} })
   const metrics = new AgentMetrics(new Health())
+  const tenants = new TenantBase({ cluster, config, log })
+  t.teardown(() => tenants.close())
   const die = async () => {
     isDead = true
     await journal.instance.stop()
@@ -39,10 +42,11 @@ export async function newRunner(t: Test, { environment }: TestSite) {
     config,
     log,
     telemetry,
+    tenants,
     journal,
     metrics,
     cluster,
-    runner: new JobRunner({ config, cluster, telemetry, journal, metrics, log }),
+    runner: new JobRunner({ config, cluster, telemetry, journal, metrics, log, tenants }),
     die,
   }
 }

@@ -1,0 +1,78 @@
+import { z } from 'zod'
+import type { Config } from '../config.js'
+import type { Services } from '../jobs/actions.js'
+import { dataSchema } from '../jobs/data.js'
+import type { JobMessage } from '../jobs/message.js'
+import { Saga } from '../jobs/saga.js'
+import { onceLetGo } from './base.js'
+import { type PlacePlan, planTenant, tenantOf } from './place.js'
+import { quotaOf } from './quota-jobs.js'
+import { directoryName, type Tenant, tenantShape } from './spec.js'
+import type { EnsuredTenant, TenantMaker } from './tenants.js'
+
+export const tenantEnsureData = dataSchema({ tenantId: directoryName().optional(), ...tenantShape })
+
+const state = z.object({
+  uid: z.int().optional(),
+  gid: z.int().optional(),
+  mode: z.string().optional().meta({ description: 'such as 0755' }),
+  quota: quotaOf.optional(),
+})
+
+export const tenantEnsureResult = z.object({
+  tenantId: z.string(),
+  path: z.string(),
+  made: z.boolean(),
+  mended: z
+    .array(z.object({ path: z.string(), was: state.optional(), now: state }))
+    .meta({ description: 'what was not as it is to be; without was, it was not there' }),
+  quota: quotaOf.optional(),
+})
+
+interface EnsurePlan extends PlacePlan {
+  tenant: string
+  wanted: Tenant
+  maker: TenantMaker
+}
+
+export const ensureTenant = Saga.of<Services, EnsurePlan>()
+  .step('directory', {
+    find: (services, { tenant, maker }) =>
+      onceLetGo(services, async () => {
+        const isMade = await services.tenants.useOrMake(known => known.isOf(tenant, maker))
+        return isMade ? { made: true } : undefined
+      }),
+    make: async ({ tenants }, { tenant, maker }) => ({
+      made: await tenants.useOrMake(known => known.claim(tenant, maker)),
+    }),
+    undo: async ({ tenants }, { made }, { tenant }) => {
+      if (made) await tenants.use(known => known.delete(tenant))
+    },
+    leaves: (_services, { path }) => ({ kind: 'tenant', name: path }),
+  })
+  .step('tenant', {
+    // What it has mended stays so when it fails.
+    make: (services, { wanted }, { directory }) =>
+      onceLetGo(services, () =>
+        services.tenants.use(async known => {
+          const ensured = await known.furnish(wanted, directory.made)
+          await known.files.sync()
+          return ensured
+        }),
+      ),
+  })
+
+export function tenantEnsured(_plan: EnsurePlan, { tenant }: { tenant: EnsuredTenant }) {
+  const { name, ...ensured } = tenant
+  return { tenantId: name, ...ensured }
+}
+
+export function planTenantEnsure(job: JobMessage, data: z.output<typeof tenantEnsureData>, config: Config): EnsurePlan {
+  const { tenantId: _tenantId, target: _target, ...shape } = data
+  const name = tenantOf(job, data)
+  return {
+    ...planTenant(name, config),
+    wanted: { name, ...shape },
+    maker: { agent: job.agentId, task: job.taskId },
+  }
+}
