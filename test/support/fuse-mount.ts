@@ -97,11 +97,11 @@ export class FuseMount {
     const killing = setTimeout(() => void this.kill(), 20_000)
     await ended
     clearTimeout(killing)
-    this.#endHelpers()
+    this.#endStarted()
   }
 
   /** It remounts itself now and then by a mount(8), which has its device open, and waits for it for ever once it is dead. */
-  #endHelpers(): void {
+  #endStarted(): void {
     try {
       process.kill(-this.#pid, 'SIGKILL')
     } catch (error) {
