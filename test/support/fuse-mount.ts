@@ -48,7 +48,7 @@ export class FuseMount {
   async mount(): Promise<void> {
     // The runtime of a sanitizer is for this process.
     const env = { ...process.env, LD_PRELOAD: undefined }
-    this.#process = spawn('ceph-fuse', this.#args, { stdio: 'ignore', env })
+    this.#process = spawn('ceph-fuse', this.#args, { stdio: 'ignore', env, detached: true })
     if (!(await until(() => this.isMounted(), 30_000))) throw new Error(`ceph-fuse has not mounted ${this.folder}`)
   }
 
@@ -97,6 +97,16 @@ export class FuseMount {
     const killing = setTimeout(() => void this.kill(), 20_000)
     await ended
     clearTimeout(killing)
+    this.#endStarted()
+  }
+
+  /** It remounts itself now and then by a mount(8), which has its device open, and waits for it for ever once it is dead. */
+  #endStarted(): void {
+    try {
+      process.kill(-this.#pid, 'SIGKILL')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    }
   }
 
   async unmount(): Promise<void> {
