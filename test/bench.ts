@@ -6,6 +6,7 @@ import { connect } from 'amqplib'
 import t from 'tap'
 import { MiB } from '../lib/index.js'
 import { measureAgent } from '../scripts/bench/agent.js'
+import { measureCephfs } from '../scripts/bench/cephfs.js'
 import { toChart } from '../scripts/bench/chart.js'
 import { Client, pythonProgram } from '../scripts/bench/client.js'
 import { withPlace } from '../scripts/bench/cluster.js'
@@ -299,4 +300,26 @@ t.test('agent measures jobs beside the bare library, and leaves nothing behind',
     channel.on('error', () => {}) // what is asked rejects with it
     await t.rejects(channel.checkQueue(`${namespace}-2.${queue}`), { code: 404 }, `there is no queue of its ${queue}`)
   }
+})
+
+t.test('cephfs measures tenants beside processes on a mount, and leaves nothing behind', async t => {
+  const { signal } = new AbortController()
+  let namespace = ''
+  const rows = await withPlace(signal, place => {
+    namespace = place.namespace
+    return measureCephfs({ ...place, quick: true, signal }, { tenants: 64, byScript: 4, turns: 2 })
+  })
+  t.same(
+    rows.map(({ load, peerName, need }) => [load, peerName, need]),
+    [
+      ['ensure 64 tenants', 'install, setfattr, getfattr', 20],
+      ['ensure anew 64 tenants', 'install, setfattr, getfattr', null],
+      ['report of 64 tenants', 'getfattr', 20],
+      ['ensure, the last of 64 tenants', 'the first of them', 0.5],
+    ],
+  )
+  t.ok(rows.every(({ ours, peer }) => ours > 0 && peer > 0))
+  const cluster = await testCluster(t)
+  await using files = await cluster.mountFileSystem()
+  t.notOk((await files.readdir('/')).some(({ name }) => name === namespace))
 })

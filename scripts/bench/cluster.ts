@@ -6,7 +6,7 @@ import { Cluster, type Pool } from '../../lib/index.js'
 import { startStack, stopStack } from '../../src/dev/stack.js'
 import type { Place } from './harness.js'
 
-type Site = Pick<Place, 'cephConf' | 'brokerUrl'>
+type Site = Pick<Place, 'cephConf' | 'brokerUrl' | 'fileSystem'>
 
 /**
  * On the cluster that CEPH_CONF names, with the broker of BROKER_URL, or else on a development stack that lives as long as
@@ -14,12 +14,13 @@ type Site = Pick<Place, 'cephConf' | 'brokerUrl'>
  */
 export async function withPlace<T>(signal: AbortSignal, use: (place: Place) => Promise<T>): Promise<T> {
   const given = process.env.CEPH_CONF
-  if (given) return withNamespace({ cephConf: given, brokerUrl: givenBroker }, use)
+  if (given) return withNamespace({ cephConf: given, brokerUrl: givenBroker, fileSystem: async () => given }, use)
   const dir = await mkdtemp(join(tmpdir(), 'cephkit-bench-'))
   const { cephConf } = await startStack({ dir, signal })
   const brokerUrl = async () => urlOf((await startStack({ dir, signal, services: ['rabbitmq'] })).env)
+  const fileSystem = async () => (await startStack({ dir, signal, services: ['mds'] })).cephConf
   try {
-    return await withNamespace({ cephConf, brokerUrl }, use)
+    return await withNamespace({ cephConf, brokerUrl, fileSystem }, use)
   } finally {
     await stopStack(dir)
   }
@@ -33,14 +34,17 @@ function urlOf({ BROKER_URL }: NodeJS.ProcessEnv): string {
 }
 
 /** In a new namespace of the pool that rbd uses by default. */
-async function withNamespace<T>({ cephConf, brokerUrl }: Site, use: (place: Place) => Promise<T>): Promise<T> {
+async function withNamespace<T>(
+  { cephConf, brokerUrl, fileSystem }: Site,
+  use: (place: Place) => Promise<T>,
+): Promise<T> {
   await using cluster = await Cluster.connect({ configFile: cephConf })
   const name = await cluster.getOption('rbd_default_pool')
   const namespace = `cephkit-bench-${process.pid}`
   await using pool = await cluster.openPool(name)
   await pool.createNamespace(namespace)
   try {
-    return await use({ cluster, cephConf, brokerUrl, pool: name, namespace })
+    return await use({ cluster, cephConf, brokerUrl, fileSystem, pool: name, namespace })
   } finally {
     await using own = await cluster.openPool(name, { namespace })
     await removeImages(own)

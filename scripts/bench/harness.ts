@@ -33,6 +33,8 @@ export interface Place {
   namespace: string
   /** A broker, for whoever needs one: from then on it takes some of the processor's time, too. */
   brokerUrl(): Promise<string>
+  /** A CephFS in the cluster. Answers the configuration file: with it the cluster has one. */
+  fileSystem(): Promise<string>
 }
 
 export interface Context extends Place {

@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
 import { agent } from './agent.js'
+import { cephfs } from './cephfs.js'
 import { toChart } from './chart.js'
 import { withPlace } from './cluster.js'
 import { describe, type Part, type Row, toJson, toTable } from './harness.js'
@@ -12,7 +13,7 @@ import { loop } from './loop.js'
 import { streams } from './streams.js'
 
 /** The agent comes last: it starts a broker, which is never quite idle. */
-const parts: Part[] = [lifecycle, listing, streams, io, loop, agent]
+const parts: Part[] = [lifecycle, listing, streams, io, loop, cephfs, agent]
 
 const usage = `Usage: npm run bench -- [part...] [--quick] [--json] [--chart FILE]
 
@@ -24,7 +25,7 @@ Parts: ${parts.map(({ name }) => name).join(', ')}. Without one, all.
 
 Runs on the cluster that CEPH_CONF names, in a namespace of its own of the pool that rbd uses by default; without
 CEPH_CONF on a development stack, started for the run. The part agent makes two pools of its own, which the cluster must
-allow to be removed, and uses the broker that BROKER_URL names.`
+allow to be removed, and uses the broker that BROKER_URL names. The part cephfs uses a CephFS of the cluster, and ceph-fuse.`
 
 /** Something to tell the user in one line. */
 class BenchError extends Error {}
