@@ -1,5 +1,5 @@
 /** What jobs say of access to targets. */
-import { isIP } from 'node:net'
+import { BlockList, isIP } from 'node:net'
 import { z } from 'zod'
 import { chapPassword, chapPasswordIs, chapUser, chapUserIs } from '../config.js'
 
@@ -53,11 +53,17 @@ export function chap() {
   return z.union([z.literal(false), pair], 'must be false, or have a user and a password, and perhaps mutual')
 }
 
+/** tgtd takes an address of the other version for zeroes when it compares it with a network, and would let it in to these. */
+const zeroes = new BlockList()
+zeroes.addAddress('0.0.0.0')
+zeroes.addSubnet('::', 64, 'ipv6')
+
 function isAddressOrNetwork(text: string): boolean {
   if (isIP(text) !== 0) return true
   const [, address = '', bits = ''] = /^([\da-f.:]+)\/(\d{1,3})$/i.exec(text) ?? []
   const family = isIP(address)
-  return family !== 0 && Number(bits) >= 1 && Number(bits) < (family === 4 ? 32 : 128) && isFirst(address, Number(bits))
+  if (family === 0 || zeroes.check(address, family === 4 ? 'ipv4' : 'ipv6')) return false
+  return Number(bits) >= 1 && Number(bits) < (family === 4 ? 32 : 128) && isFirst(address, Number(bits))
 }
 
 /** Whether it is the first address of the network. */

@@ -284,6 +284,8 @@ t.test('storage.expose and storage.unexpose', async t => {
     const refused: Record<string, { data: object; error: RegExp }> = {
       'a name that is none': { data: { initiators: ['iqn.bad name'] }, error: /initiators.0: must be the name/ },
       'an address that is none': { data: { addresses: ['300.1.1.1'] }, error: /addresses.0: must be an IP address/ },
+      'a network that begins with zeroes': { data: { addresses: ['0.0.0.0/1'] }, error: /addresses.0/ },
+      'and one of version 6': { data: { addresses: ['0::/16'] }, error: /addresses.0/ },
       'a network that is none': { data: { addresses: ['10.0.0.1/8'] }, error: /addresses.0/ },
       'a password that is too short': { data: { chap: { user: 'long-enough', password: 'pw-secret' } }, error: /chap/ },
       'a target that shows the password of its initiators': {

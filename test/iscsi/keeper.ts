@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import { type Cluster, MiB, type Pool } from '../../lib/index.js'
 import { readTargetConfig } from '../../src/config.js'
 import type { Exposure } from '../../src/iscsi/exposure.js'
+import { identityOf, isElsewhere } from '../../src/iscsi/identity.js'
 import { TargetKeeper } from '../../src/iscsi/keeper.js'
 import { iqnOf } from '../../src/names.js'
 import { until } from '../support/broker.js'
@@ -244,6 +245,19 @@ t.test('a volume keeps its name when there is another prefix', async t => {
     t.equal(await keeper.reconcile(), true)
     t.ok((await site.tgt.names()).includes(iqnOf(iqnPrefix, old.name)))
   })
+})
+
+t.test('a disk tells which cluster and which pool it is of', t => {
+  const identity = identityOf('cluster', 'pool', 'id')
+  t.equal(isElsewhere(identity, 'cluster', 'pool'), false)
+  t.equal(isElsewhere(identity, 'another', 'pool'), true)
+  t.equal(isElsewhere(identity, 'cluster', 'another'), true)
+  t.equal(
+    isElsewhere({ serial: 'beaf11', naa: 'IET     00010001' }, 'cluster', 'pool'),
+    false,
+    'as tgtd gives it at first',
+  )
+  t.end()
 })
 
 t.test('an image that has another name is the same disk', async t => {

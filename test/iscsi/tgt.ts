@@ -190,6 +190,23 @@ t.test('targets of tgtd', async t => {
     }
   })
 
+  await t.test('is for addresses of version 6, too', async t => {
+    const six = await Tgt.start(t, '[::1]')
+    const config = readConfig({ ...process.env, BROKER_URL: 'amqp://nowhere', ...six.environment })
+    const other = { ...site, tgt: six, driver: driverOf(config) }
+    const target = await newTarget(t, other)
+    for (const [address, isOurs] of [
+      ['::1', true],
+      ['2001:db8::/32', false],
+      ['10.0.0.0/8', false],
+    ] as const) {
+      await other.driver.ensure({ ...target, access: { initiators: [], addresses: [address] } })
+      if (isOurs) t.equal(await capacity(six.url(target.iqn)), 16 * MiB, address)
+      else await t.rejects(capacity(six.url(target.iqn)), notFound, address)
+    }
+    t.same(await other.driver.portals(), [{ ip: '127.0.0.1', port: six.port }])
+  })
+
   await t.test('shows the new size of an image, and other targets notice nothing', async t => {
     const target = await newTarget(t, site)
     const beside = await newTarget(t, site)

@@ -10,22 +10,20 @@ import type { Test } from 'tap'
 import { freePort } from '../../src/dev/ports.js'
 import { until } from './broker.js'
 
-const address = '127.0.0.1'
-
 export class Tgt {
   readonly portal: string
   readonly port: number
   readonly #folder: string
   #child: ChildProcess | undefined
 
-  private constructor(folder: string, port: number) {
+  private constructor(folder: string, address: string, port: number) {
     this.#folder = folder
     this.port = port
     this.portal = `${address}:${port}`
   }
 
-  static async start(t: Test): Promise<Tgt> {
-    const tgt = new Tgt(await mkdtemp(join(tmpdir(), 'cephkit-tgt-')), await freePort())
+  static async start(t: Test, address = '127.0.0.1'): Promise<Tgt> {
+    const tgt = new Tgt(await mkdtemp(join(tmpdir(), 'cephkit-tgt-')), address, await freePort())
     t.teardown(async () => {
       await tgt.kill()
       await rm(tgt.#folder, { recursive: true })
