@@ -36,7 +36,7 @@ t.test('the Dashboard', async t => {
   t.teardown(() => cluster.close())
   const ceph = (prefix: string, options: Record<string, unknown> = {}, input?: string) =>
     cluster.mgrCommand({ prefix, ...options }, input === undefined ? {} : { input: Buffer.from(input) })
-  const rbd = (...args: string[]) => promisify(execFile)('rbd', ['--conf', stack.cephConf, ...args])
+  const rbd = (...args: string[]) => promisify(execFile)('rbd', args, { env: { PATH: process.env.PATH, ...stack.env } })
   const settings: DashboardSettings = { urls: [url], user, password, accept, checksCertificate: true }
 
   /** What is asked goes through a recorder. */
@@ -370,7 +370,9 @@ async function startStandby(t: Test, { cephConf }: StartedStack, cluster: Cluste
   const { key } = await cluster.monCommand<{ key: string }>({ prefix: 'auth get-key', entity: 'mgr.y' })
   await mkdir(join(root, 'mgr.y'))
   await writeFile(join(root, 'mgr.y', 'keyring'), `[mgr.y]\nkey = ${key}\n`, { mode: 0o600 })
-  const child = spawn('ceph-mgr', ['--conf', cephConf, '--id', 'y', '-d'], { stdio: 'ignore' })
+  // Not with the keyring of another stack, which the environment of tests may name.
+  const env = { PATH: process.env.PATH }
+  const child = spawn('ceph-mgr', ['--conf', cephConf, '--id', 'y', '-d'], { env, stdio: 'ignore' })
   t.teardown(async () => {
     if (child.exitCode !== null || child.signalCode !== null) return
     const ended = once(child, 'exit')
