@@ -124,7 +124,7 @@ t.test('a part or an option that does not exist is told in a line', async t => {
   const chart = await bench('listing', '--chart', 'chart.svg')
   t.match(chart, { status: 1, stdout: '', stderr: '--chart is of the part io\n' })
   const help = await bench('--help')
-  t.match(help.stdout, /^Parts: lifecycle, listing, streams, io, loop, agent, iscsi\./m)
+  t.match(help.stdout, /^Parts: lifecycle, listing, streams, io, loop, cephfs, agent, iscsi\./m)
   const option = await bench('--fast')
   t.match(option, { status: 1, stdout: '', stderr: /^Unknown option '--fast'.*\n$/ })
 })
