@@ -14,12 +14,12 @@ import { type StartedStack, startStack, stopStack } from '../../src/dev/stack.js
 import { Dashboard } from '../../src/iscsi/dashboard.js'
 import { openDriver, type Target } from '../../src/iscsi/driver.js'
 import { iqnOf } from '../../src/names.js'
-import { until } from '../support/broker.js'
 import { cephkit } from '../support/command.js'
 import { FakeDashboard } from '../support/fake-dashboard.js'
 import { FakeGateway, gatewayPassword } from '../support/fake-gateway.js'
 import { HttpRecorder } from '../support/http-recorder.js'
 import { type OpenApi, problemsWith } from '../support/openapi.js'
+import { until } from '../support/process.js'
 
 t.setTimeout(240_000)
 
@@ -127,11 +127,11 @@ t.test('the Dashboard', async t => {
     const { dashboard } = await open(t, { urls: [standby, url] })
     await dashboard.ask(tasks)
     await cluster.monCommand({ prefix: 'mgr fail', who: 'x' })
-    await until('the other one', async () => {
+    await eventually('the other one', async () => {
       const { active_name } = await cluster.monCommand<{ active_name: string }>({ prefix: 'mgr dump' })
       return active_name === 'y'
     })
-    await until('its Dashboard', async () => {
+    await eventually('its Dashboard', async () => {
       const error = await dashboard.ask(tasks).then(
         () => undefined,
         (error: { code: string }) => error,
@@ -140,8 +140,9 @@ t.test('the Dashboard', async t => {
       return error === undefined
     })
     await cluster.monCommand({ prefix: 'mgr fail', who: 'y' })
-    await until('the first again', () =>
-      dashboard.ask(tasks).then(
+    const { dashboard: first } = await open(t, { urls: [url] })
+    await eventually('the first again', () =>
+      first.ask(tasks).then(
         () => true,
         () => false,
       ),
@@ -340,7 +341,7 @@ t.test('the Dashboard', async t => {
     await cluster.monCommand({ prefix: 'mgr module enable', module: 'dashboard' })
     const urls = [`https://127.0.0.1:${port}`]
     const { dashboard: trusting } = await open(t, { urls, checksCertificate: false })
-    await until('TLS', () =>
+    await eventually('TLS', () =>
       trusting.ask(tasks).then(
         () => true,
         () => false,
@@ -380,11 +381,16 @@ async function startStandby(t: Test, { cephConf }: StartedStack, cluster: Cluste
     await ended
   })
   const url = `http://127.0.0.1:${port}`
-  await until(
+  await eventually(
     'the standby',
     async () => (await fetch(url, { redirect: 'manual' }).catch(() => undefined))?.status === 303,
   )
   return url
+}
+
+/** A ceph-mgr takes some seconds to begin, and many more where others are busy. */
+async function eventually(what: string, look: () => Promise<boolean>): Promise<void> {
+  if (!(await until(look, 100_000))) throw new Error(`waited in vain for ${what}`)
 }
 
 function none(): never {
