@@ -164,7 +164,7 @@ t.test('a target of ceph-iscsi', async t => {
       await t.rejects(inquire, /Authorization failure/, 'another initiator')
     }
 
-    await t.test('and others, when it changes, under one who is logged in', async t => {
+    await t.test('and others, and another password, when it changes', async t => {
       const both = { ...target, chap, access: { initiators: [initiator, other], addresses: [] } }
       await driver.ensure(both)
       t.same(await driver.differing([both]), [])
