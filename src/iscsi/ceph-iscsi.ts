@@ -223,7 +223,7 @@ export class CephIscsiDriver implements TargetDriver {
 
   /** Without portals it can be neither changed nor removed by the Dashboard. */
   async #replaceUnfinished(target: Target): Promise<void> {
-    await this.#gateways.removeTarget(target.iqn)
+    await this.#gateways.removeTarget(target.iqn, target.portals[0]?.host)
     await this.#create(target)
   }
 
@@ -236,7 +236,7 @@ export class CephIscsiDriver implements TargetDriver {
   async #removeFound(found: GatewayTarget, force: boolean): Promise<boolean> {
     const { target_iqn: iqn, portals } = found
     if (portals.length === 0) {
-      await this.#gateways.removeTarget(iqn)
+      await this.#gateways.removeTarget(iqn, this.#options.portals[0]?.host)
       return true
     }
     if (force && sessionsOf(found)?.length !== 0) await this.#edit(iqn, bodyWithoutDisk(found))

@@ -41,9 +41,15 @@ export class Gateways {
     this.#options = options
   }
 
-  /** Takes away a target that has no portals any more, or none yet. */
-  async removeTarget(iqn: string): Promise<void> {
-    const [name] = [...(await this.#urls()).keys()]
+  /**
+   * Takes away a target that has no portals any more, or none yet.
+   *
+   * @param owner - The gateway of its first portal, which the Dashboard has make it: no other takes it out of that one's kernel,
+   * and what is left there is in the way of the next target of that name.
+   */
+  async removeTarget(iqn: string, owner: string | undefined): Promise<void> {
+    const names = [...(await this.#urls()).keys()]
+    const name = names.find(each => each === owner) ?? names[0]
     if (name === undefined) throw new TargetRefusedError(`the Dashboard knows no gateway that could remove ${iqn}`)
     await this.#ask(name, `remove the target ${iqn}`, { method: 'DELETE', path: ['target', iqn] })
   }

@@ -82,7 +82,7 @@ export async function makeImage(signal: AbortSignal): Promise<void> {
     await rm(join(scratch, 'root'), { recursive: true })
     await rename(scratch, folder)
   } catch (error) {
-    await rm(scratch, { recursive: true, force: true })
+    await rm(scratch, { recursive: true, maxRetries: 5 })
     // Somebody else was faster.
     if (!existsSync(folder)) throw error
   }

@@ -13,7 +13,7 @@ import { findImage, type GuestImage } from './image.js'
 import { clusterAddress, gateways, labFolder } from './lab.js'
 
 /** Longer than any file takes on a busy machine. */
-const limitSeconds = 900
+const limitSeconds = 1800
 
 // With this process, the first of its namespace, all others end: also when whoever waits for it has gone without a word.
 process.stdin.on('end', () => process.exit(1)).resume()
