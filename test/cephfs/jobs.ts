@@ -1,4 +1,5 @@
 /** Jobs for quotas and tenants, by a real agent. */
+import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { GiB, MiB, OpenDirectory } from '../../lib/index.js'
 import { audit } from '../../src/audit/audit.js'
@@ -7,7 +8,7 @@ import { TestSite, until } from '../support/broker.js'
 import { run } from '../support/cluster.js'
 import { openRecords } from '../support/journal.js'
 import { until as untilLong } from '../support/process.js'
-import { userWith } from '../support/tenants.js'
+import { evictProcess, userWith } from '../support/tenants.js'
 
 /** A site whose tenants are in a directory of its own, and a mount of all to look at them. */
 async function openSite(t: Test, settings: Record<string, string> = {}) {
@@ -242,7 +243,9 @@ t.test('a removal whose agent is killed is gone on with by the next', async t =>
   first.child.kill('SIGKILL')
   await first.ended
   await startAgentProcess(t, site.environment)
-  // The MDS lets go of what the first had in its hands after a minute.
+  // Until then the MDS keeps what the first had in its hands, and the second waits for it.
+  await delay(5_000)
+  await evictProcess(first.child.pid)
   t.ok(await untilLong(() => site.resultsOf(removal).length > 0, 150_000))
   const [result] = site.resultsOf(removal)
   t.match(result, { ok: true, result: { deleted: true } })

@@ -2,6 +2,7 @@
 import type { Test } from 'tap'
 import type { Cluster, FileSystem } from '../../lib/index.js'
 import { Tenants } from '../../src/cephfs/tenants.js'
+import { run } from './cluster.js'
 import { python, type TestFileSystem, testFileSystem } from './file-system.js'
 
 export const acme = { name: 'acme', uid: 20_001, gid: 20_002 }
@@ -69,4 +70,15 @@ export async function userWith(
   const [{ key }] = await cluster.monCommand<[{ key: string }]>({ prefix: 'auth get-or-create', entity, caps })
   t.teardown(() => cluster.monCommand({ prefix: 'auth rm', entity }))
   return { user, key }
+}
+
+/**
+ * Has the MDS let go of what a process had that was killed. It would wait a minute for it, and so would whoever wants to have
+ * that: the root of the file system, which other tests go through.
+ */
+export async function evictProcess(pid: number | undefined): Promise<void> {
+  const tell = (...command: string[]) => run('ceph', 'tell', 'mds.cephfs:0', ...command, '--format', 'json')
+  const sessions: { id: number; client_metadata: { pid?: string } }[] = JSON.parse(await tell('session', 'ls'))
+  for (const { id, client_metadata } of sessions)
+    if (client_metadata.pid === String(pid)) await tell('client', 'evict', `id=${id}`)
 }
