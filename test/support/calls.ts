@@ -21,6 +21,7 @@ export const ofCluster: Calls<Cluster> = {
   stat: (cluster, options) => cluster.stat(options),
   instanceId: (cluster, options) => cluster.instanceId(options),
   addresses: (cluster, options) => cluster.addresses(options),
+  minCompatibleClient: (cluster, options) => cluster.minCompatibleClient(options),
   getOption: (cluster, options) => cluster.getOption('rbd_cache', options),
   setOption: (cluster, options) => cluster.setOption('rbd_cache', 'true', options),
   monCommand: (cluster, options) => cluster.monCommand({ prefix: 'status' }, options),
