@@ -245,7 +245,8 @@ export class Verifier {
     expected[wrong] = (expected[wrong] ?? 0) ^ 1
     const error = await this.#image.compareAndWrite(offset, expected, data).catch(error => error)
     if (!(error instanceof MismatchError) || error.offset !== offset + wrong) {
-      throw new Error(`byte ${offset + wrong} is not as expected, and this came of it: ${error}`)
+      const came = `and this came of it: ${error}; seed ${this.#options.seed}`
+      throw new Error(`byte ${offset + wrong} is not as expected, ${came}`)
     }
   }
 
