@@ -145,6 +145,8 @@ private:
             if (!snapshots.empty()) RemoveSnapshotsBelow(mount_, level.fd, snapshots);
             return 0;
         } catch (const Failure& failure) {
+            // Somebody else was faster.
+            if (failure.error == ENOENT) return 0;
             if (!IsOfTheEntry(failure.error)) throw;
             return failure.error;
         }

@@ -14,6 +14,7 @@ import { dataSchema } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
 import { onceLetGo } from './base.js'
+import { TenantNotFoundError } from './errors.js'
 import { directoryPath, openPlace, type PlacePlan, planPath, planTenant, tenantNamedBy, tenantOf } from './place.js'
 import { directoryName, quotaShape } from './spec.js'
 
@@ -110,6 +111,6 @@ async function restore(services: Services, before: Quota, plan: QuotaPlan): Prom
       await directory.setQuota({ maxBytes: before.maxBytes ?? null, maxFiles: before.maxFiles ?? null })
     })
   } catch (error) {
-    if (!(error instanceof FileNotFoundError)) throw error
+    if (!(error instanceof FileNotFoundError || error instanceof TenantNotFoundError)) throw error
   }
 }

@@ -45,8 +45,8 @@ export const ensureTenant = Saga.of<Services, EnsurePlan>()
     make: async ({ tenants }, { tenant, maker }) => ({
       made: await tenants.useOrMake(known => known.claim(tenant, maker)),
     }),
-    undo: async ({ tenants }, { made }, { tenant }) => {
-      if (made) await tenants.use(known => known.delete(tenant))
+    undo: async ({ tenants }, { made }, { tenant, maker }) => {
+      if (made) await tenants.use(async known => (await known.isOf(tenant, maker)) && known.delete(tenant))
     },
     leaves: (_services, { path }) => ({ kind: 'tenant', name: path }),
   })

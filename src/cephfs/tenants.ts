@@ -138,10 +138,13 @@ export class Tenants {
     // Whoever is at it at the same time has marked it before there was anything in it.
     mark ??= await readMark(directory, name)
     this.#checkMark(mark, name)
-    return maker !== undefined && isOf(mark, maker)
+    if (maker !== undefined && isOf(mark, maker)) return true
+    // Whoever has made it is not to take it away any more, should that job fail.
+    if (mark.task !== undefined) await replaceMark(directory, { tenant: name })
+    return false
   }
 
-  /** Whether the tenant was made for that job. */
+  /** Whether the tenant was made for that job, and nobody else has asked for it since. */
   async isOf(name: string, maker: TenantMaker): Promise<boolean> {
     await using directory = await this.#find(name)
     const mark = directory && (await readMark(directory, name))
@@ -215,17 +218,24 @@ export class Tenants {
     return true
   }
 
-  /** The second half. */
-  async finishDelete(name: string, { snapshots = false, signal }: DeleteTenantOptions): Promise<number> {
+  /** The second half. Somebody else may have been faster, and even have made it anew: that one stays. */
+  async finishDelete(givenName: string, { snapshots = false, signal }: DeleteTenantOptions): Promise<number> {
+    const name = checkTenantName(givenName)
+    if (!(await this.#isBeingDeleted(name))) return 0
     try {
       const { removed, kept } = await this.files.removeTree(`/${name}`, { snapshots, signal })
       if (kept.length > 0) throw notEmpty(this.pathOf(name), kept)
       return removed
     } catch (error) {
-      // Somebody else was faster.
-      if (error instanceof FileNotFoundError) return 0
+      if (error instanceof FileNotFoundError && !(await this.#isBeingDeleted(name))) return 0
       throw error
     }
+  }
+
+  async #isBeingDeleted(name: string): Promise<boolean> {
+    await using directory = await this.#find(name)
+    const mark = directory && (await readMark(directory, name))
+    return mark?.deleting ?? false
   }
 
   /** The tenant's directory. @throws {TenantNotFoundError} @throws {NotTenantError} */

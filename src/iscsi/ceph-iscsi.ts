@@ -177,8 +177,9 @@ export class CephIscsiDriver implements TargetDriver {
     try {
       return parse(gatewayTargetSchema, call, await this.#dashboard.ask(call))
     } catch (error) {
-      if (error instanceof DashboardError && error.status === 404) return undefined
-      throw error
+      if (!(error instanceof DashboardError && error.status === 404)) throw error
+      // So it is, too, where the Dashboard has nothing to do with iSCSI, and then there are no lists either.
+      return (await this.#list()).find(({ target_iqn }) => target_iqn === iqn)
     }
   }
 

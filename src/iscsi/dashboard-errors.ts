@@ -75,5 +75,5 @@ const redact = redactor([])
 
 /** It may quote the address of a gateway, which has a password in it. */
 function withoutSecrets(detail: string): string {
-  return redact(detail.trim().slice(0, longestDetail)).replace(/\.$/, '')
+  return redact(detail.trim()).slice(0, longestDetail).replace(/\.$/, '')
 }

@@ -3,7 +3,7 @@
  * between (a target service that began anew with nothing, a process that died on its way) is settled when it is seen.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import type { Cluster } from '../../lib/index.js'
+import { AbortError, type Cluster } from '../../lib/index.js'
 import { forEachLimited } from '../concurrency.js'
 import type { Config } from '../config.js'
 import { JobError, messageOf } from '../errors.js'
@@ -187,7 +187,8 @@ export class TargetKeeper {
 
   /**
    * Does something to the image that needs it closed: its target is away meanwhile, also for other processes of this agent. If
-   * this one dies, it stays so until the work is done again, or the volume exposed: what is half done, nobody is to see.
+   * this one dies, or the work is interrupted, it stays so until that is done again, or the volume exposed: what is half done,
+   * nobody is to see.
    *
    * @throws {BlockedError} TARGET_BUSY
    */
@@ -196,13 +197,19 @@ export class TargetKeeper {
       const found = await this.#list.read(exposed)
       if (found === undefined) return work()
       const exposure = { ...found, isClosed: false }
+      const open = async () => {
+        await this.#list.write(exposure)
+        await this.#orWhenDown(undefined, () => this.#ensure(exposure))
+      }
       try {
         await this.#list.write({ ...exposure, isClosed: true })
         await this.#driver.remove(exposure.iqn, false)
-        return await work()
-      } finally {
-        await this.#list.write(exposure)
-        await this.#orWhenDown(undefined, () => this.#ensure(exposure))
+        const done = await work()
+        await open()
+        return done
+      } catch (error) {
+        if (!(error instanceof AbortError)) await open()
+        throw error
       }
     })
   }

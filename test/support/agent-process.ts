@@ -5,6 +5,9 @@ import { fileURLToPath } from 'node:url'
 import type { Test } from 'tap'
 import { until } from './broker.js'
 
+/** Longer than an agent takes that stops by itself, in milliseconds. */
+const stopLimitMs = 15_000
+
 const program = fileURLToPath(new URL('./agent-process-main.js', import.meta.url))
 
 /**
@@ -34,7 +37,6 @@ export async function startAgentProcess(
   const [command = '', ...args] = [...wrapper, process.execPath, program]
   const env = { ...environment, ...(death && { TEST_DEATH: JSON.stringify(death) }) }
   const child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'inherit'] })
-  t.teardown(() => child.kill('SIGKILL'))
   let output = ''
   child.stdout.on('data', chunk => {
     output += chunk
@@ -42,6 +44,14 @@ export async function startAgentProcess(
   const ended = once(child, 'close').then(([code, signal]) => ({ code, signal }))
   // It may be killed before, when there is work for it from an earlier life.
   const isOver = () => child.exitCode !== null || child.signalCode !== null
+  // Killed at last only: what it had of a CephFS, the MDS would keep from other tests for a minute.
+  t.teardown(async () => {
+    if (isOver()) return
+    child.kill('SIGTERM')
+    const killing = setTimeout(() => child.kill('SIGKILL'), stopLimitMs)
+    await ended
+    clearTimeout(killing)
+  })
   await until('the agent in its process', () => output.includes('connected to the broker') || isOver())
   return { child, output: () => output, ended }
 }

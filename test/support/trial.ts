@@ -38,11 +38,6 @@ export class Trial {
   static async begin(t: Test): Promise<Trial> {
     const site = await TestSite.open(t)
     const agent = await startAgentProcess(t, { ...site.environment, PREFETCH_COUNT: '64' })
-    // And not only by a SIGKILL: for a client that is gone so, an MDS has others wait.
-    t.teardown(() => {
-      agent.child.kill('SIGTERM')
-      return agent.ended
-    })
     const publisher = await RawPublisher.connect(site.environment.BROKER_URL ?? '')
     t.teardown(() => publisher.close())
     return new Trial(site, agent, publisher)
