@@ -344,3 +344,29 @@ t.test('a report of all, the fullest first', async t => {
   t.strictSame(withFiles?.fullness, { files: 6 / 8 })
   t.match(await tenants.usage('full'), { usage: { bytes: MiB, files: 1, directories: 5 }, deleting: false })
 })
+
+t.test('what was made anew meanwhile stays', async t => {
+  const site = await testTenants(t)
+  const { tenants, files } = site
+  const others = await mountTenants(t, site)
+  await t.test('when a removal is gone on with', async t => {
+    await tenants.ensure(acme)
+    await tenants.beginDelete('acme', {})
+    await others.delete('acme')
+    t.equal(await tenants.finishDelete('acme', {}), 0, 'somebody else has finished it')
+    await others.ensure(acme)
+    await files.writeFile('/tenants/acme/home/file', 'x')
+    t.equal(await tenants.finishDelete('acme', {}), 0)
+    t.ok(await files.lstat('/tenants/acme/home/file'))
+    await t.rejects(tenants.finishDelete('acme/home', {}), { code: 'INVALID_TENANT' })
+  })
+
+  await t.test('and what others have asked for is not for a job to take back', async t => {
+    const maker = { agent: 'a', task: 't' }
+    t.ok(await tenants.claim('shared', maker))
+    t.ok(await tenants.isOf('shared', maker))
+    t.match(await others.ensure({ ...acme, name: 'shared' }), { made: false })
+    t.notOk(await tenants.isOf('shared', maker))
+    t.notOk(await tenants.claim('shared', maker))
+  })
+})
