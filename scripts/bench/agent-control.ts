@@ -31,7 +31,7 @@ export class ControlPlane implements AsyncDisposable {
     this.#failed.catch(() => {}) // whoever waits for results hears of it
   }
 
-  /** @param id - In the names of all that it has on the broker. */
+  /** Of an agent that exposes nothing. @param id - In the names of all that it has on the broker. */
   static async open(brokerUrl: string, id: string): Promise<ControlPlane> {
     const settings = {
       BROKER_URL: brokerUrl,
@@ -41,6 +41,7 @@ export class ControlPlane implements AsyncDisposable {
       TELEMETRY_EXCHANGE: `${id}.telemetry`,
       DEAD_LETTER_EXCHANGE: `${id}.dead`,
       TASK_QUEUE: `${id}.tasks`,
+      ISCSI_DRIVER: 'none',
     }
     const connection = await connect(brokerUrl, { noDelay: true })
     try {
