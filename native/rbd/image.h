@@ -2,8 +2,7 @@
 //
 // Owns:    one rbd_image_t. Keeps its pool, and through it the cluster, open.
 // Closes:  on close(), when JavaScript drops it, when its pool or cluster closes or the environment ends;
-// always
-//          after the last operation in flight.
+//          always after the last operation in flight.
 // Threads: librbd takes calls from any. What blocks runs on workers; I/O starts on the JS thread and ends on
 //          one of librbd's, never two callbacks of one image at once.
 #pragma once

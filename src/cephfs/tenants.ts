@@ -351,10 +351,15 @@ const longestPath = 300
 
 function notEmpty(path: string, kept: readonly KeptEntry[]): TenantNotEmptyError {
   const blockers = kept.flatMap((entry): Blocker[] => {
-    const name = entry.path.slice(0, longestPath)
+    const name = printable(entry.path.slice(0, longestPath))
     if (entry.snapshots.length === 0) return [{ kind: 'file', name }]
     return entry.snapshots.map(snapshot => ({ kind: 'snapshot', name: `${name}@${snapshot}` }))
   })
-  const reason = kept[0]?.error.message.slice(0, 2 * longestPath) ?? ''
+  const reason = printable(kept[0]?.error.message.slice(0, 2 * longestPath) ?? '')
   return new TenantNotEmptyError(path, reason, blockers.slice(0, mostNamed))
+}
+
+/** Names are the tenant's, and come to terminals, which obey some characters. */
+function printable(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}]/gu, character => `\\u{${character.codePointAt(0)?.toString(16)}}`)
 }

@@ -156,9 +156,9 @@ export class TgtDriver implements TargetDriver {
   #changes(found: TgtTarget, target: Target): (() => Promise<void>)[] {
     const { tid } = found
     const changes: (() => Promise<void>)[] = []
-    // Whoever closed it has died since.
-    if (!found.isReady) changes.push(() => this.#setState(tid, 'ready'))
     if (!isUnitOf(diskOf(found), target)) changes.push(() => this.#remakeUnit(found, target))
+    // Whoever closed it has died since.
+    else if (!found.isReady) changes.push(() => this.#setState(tid, 'ready'))
     if (!this.#hasAccounts(found, target.chap)) changes.push(() => this.#changeAccounts(found, target))
     else changes.push(...this.#ruleChanges(tid, found.allowed, rulesOf(target.access)))
     return changes
@@ -259,14 +259,14 @@ export class TgtDriver implements TargetDriver {
     await untilIdle(() => this.#ask({ mode: 'device', operation: 'delete', tid, lun: diskLun }), 'unit active')
   }
 
-  /** Nobody is logged in meanwhile, and nobody can. A login is refused in a way that has initiators try again. */
+  /**
+   * Nobody is logged in meanwhile, and nobody can. A login is refused in a way that has initiators try again; where the work
+   * fails it stays so until the next look, for to those who came in without a disk tgtd would tell errors that last.
+   */
   async #whileClosed(found: TgtTarget, work: () => Promise<void>): Promise<void> {
     await this.#close(found)
-    try {
-      await work()
-    } finally {
-      await this.#setState(found.tid, 'ready')
-    }
+    await work()
+    await this.#setState(found.tid, 'ready')
   }
 
   async #setState(tid: number, state: 'ready' | 'offline'): Promise<void> {
