@@ -196,12 +196,15 @@ export class CephIscsiDriver implements TargetDriver {
   async #create(target: Target): Promise<void> {
     const { iqn } = target
     await this.#checkFeatures(target)
+    const wasStamped = await this.#stamps.has(iqn)
     await this.#stamps.write(iqn)
     const body = { target_iqn: iqn, ...bodyOf(target) }
     try {
       await this.#ask({ what: `create the target ${iqn}`, method: 'POST', resource, body })
     } catch (error) {
       if (!isDashboardCode(error, 'target_already_exists')) throw await this.#afterFailure(iqn, error)
+      // An earlier request of ours, that had no answer, has taken effect. The next look finds it.
+      if (wasStamped) throw error
       await this.#stamps.remove(iqn)
       throw new TargetNotOursError(`somebody else has made the target ${iqn} meanwhile: it is left alone`)
     }
