@@ -9,8 +9,11 @@ export const chunkBytes = 4 * 2 ** 20
 /** With the chunk's size, this is what a stream, an import or an export takes of memory. */
 export const chunksInFlight = 8
 
+/** In bytes: with whole chunks, less of reading a file, sending and storing goes on at once. */
+export const pieceBytes = chunkBytes / 2
+
 /**
- * Does the work for each item, so many at a time, each in a buffer of a chunk. After a failure none begins any more,
+ * Does the work for each item, so many at a time, each in a buffer of a piece. After a failure none begins any more,
  * those that run are waited for, and then it is thrown.
  */
 export async function forEachInFlight<T>(
@@ -19,7 +22,7 @@ export async function forEachInFlight<T>(
 ): Promise<void> {
   let failed = false
   const worker = async () => {
-    const buffer = Buffer.allocUnsafeSlow(chunkBytes)
+    const buffer = Buffer.allocUnsafeSlow(pieceBytes)
     try {
       while (!failed) {
         const { value, done } = await items.next()

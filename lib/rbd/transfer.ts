@@ -6,7 +6,7 @@ import { type CallOptions, call, type ProgressOptions } from '../call.js'
 import { checkCallOptions, checkKey, checkOneOf, checkOptions, outOfRange, wrongType, wrongValue } from '../check.js'
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
-import { chunkBytes, forEachInFlight, writeNonZero } from './chunks.js'
+import { forEachInFlight, pieceBytes, writeNonZero } from './chunks.js'
 import { type Extent, nonZero, pieces, unpackExtents, withHoles } from './extents.js'
 import type { Image } from './image.js'
 import { type CreateImageOptions, type ImageLayout, imageOptionNames } from './options.js'
@@ -136,9 +136,9 @@ async function exportRaw(image: Image, file: FileHandle, progress: Progress): Pr
   await file.truncate(size)
   const data = image.diff({ wholeObject: true, includeParent: true, length: size, signal })
   await forEachInFlight(dataPieces(withHoles(data, 0, size), progress), async ({ offset, length }, buffer) => {
-    const chunk = buffer.subarray(0, length)
-    checkWhole(image, await image.read(offset, chunk, { signal, fadvise }), length)
-    for (const [start, end] of nonZero(chunk)) await writeToFile(file, chunk.subarray(start, end), offset + start)
+    const piece = buffer.subarray(0, length)
+    checkWhole(image, await image.read(offset, piece, { signal, fadvise }), length)
+    for (const [start, end] of nonZero(piece)) await writeToFile(file, piece.subarray(start, end), offset + start)
     progress.add(length)
   })
 }
@@ -147,21 +147,21 @@ async function importRaw(image: Image, file: FileHandle, progress: Progress): Pr
   const { signal } = progress
   const data = withHoles(fileData(image, file), 0, progress.total)
   await forEachInFlight(dataPieces(data, progress), async ({ offset, length }, buffer) => {
-    const chunk = buffer.subarray(0, length)
-    await readFromFile(file, chunk, offset)
-    await writeNonZero(image, offset, chunk, { signal, fadvise })
+    const piece = buffer.subarray(0, length)
+    await readFromFile(file, piece, offset)
+    await writeNonZero(image, offset, piece, { signal, fadvise })
     progress.add(length)
   })
   if ((await rawSize(file)) < progress.total) throw becameShorter()
 }
 
-/** What is to be copied, chunk by chunk; the holes count as done when their turn comes. */
+/** What is to be copied, piece by piece; the holes count as done when their turn comes. */
 async function* dataPieces(
   extents: AsyncIterable<Extent>,
   progress: Progress,
 ): AsyncGenerator<Extent, void, undefined> {
   for await (const extent of extents) {
-    if (extent.exists) yield* pieces(extent, chunkBytes)
+    if (extent.exists) yield* pieces(extent, pieceBytes)
     else progress.add(extent.length)
   }
 }
