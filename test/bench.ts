@@ -287,7 +287,9 @@ t.test('agent measures jobs beside the bare library, and leaves nothing behind',
   t.ok(rows.every(({ ours, peer }) => ours > 0 && peer > 0))
   const journal = rows.at(-1)
   t.equal(journal?.peer, 7, 'operations')
-  t.equal(journal?.ours, 5, 'one of which is beside the publishing of the result')
+  // Five; which of them overlap is the machine's to say.
+  const trips = journal?.ours ?? 0
+  t.ok(trips > 4 && trips < 6, `${trips} round trips, one of which is beside the publishing of the result`)
   const cluster = await testCluster(t)
   t.same(
     (await cluster.listPools()).filter(name => name.startsWith(namespace)),
