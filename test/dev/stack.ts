@@ -25,7 +25,7 @@ const run = promisify(execFile)
 const CLI = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))
 
 // Real daemons, some dozens of times.
-t.setTimeout(180_000)
+t.setTimeout(280_000)
 
 t.test('up gives a cluster, a broker and an iSCSI target to programs that know nothing of cephkit', async t => {
   const dir = folder(t)
