@@ -97,7 +97,7 @@ export function auditVolumes(place: Place, state: JournalState, volumes: Volumes
   return [
     ...volumes.images.flatMap(volume => [
       ...image(place, state, finished, volume),
-      ...snapshots(place, state, volume),
+      ...snapshots(place, state, volumes, volume),
       ...marks(place, volume),
     ]),
     ...volumes.trash.flatMap(entry => trash(place, state, volumes, finished, entry)),
@@ -150,7 +150,7 @@ function image(place: Place, state: JournalState, finished: Map<string, Job[]>, 
   return [{ kind: 'image', name: path, agent, says: `was deleted by task ${deletion.task}, and is there` }]
 }
 
-function snapshots(place: Place, state: JournalState, volume: Volume): Finding[] {
+function snapshots(place: Place, state: JournalState, { due }: Volumes, volume: Volume): Finding[] {
   if (isInHand(state, `${place.poolName}/${volume.name}`)) return []
   return volume.snapshots.flatMap(({ id, name, hasClones }): Finding[] => {
     const path = `${place.poolName}/${volume.name}@${name}`
@@ -168,6 +168,12 @@ function snapshots(place: Place, state: JournalState, volume: Volume): Finding[]
       return [{ kind: 'snapshot', name: path, agent, says: `was made for task ${task}, which failed`, fix }]
     }
     if (!forClone || hasClones) return []
+    if (
+      due
+        .get(agent)
+        ?.some(({ work, id: of, origin }) => work === 'release' && of === volume.id && origin?.snapshot === id)
+    )
+      return []
     return [{ kind: 'snapshot', name: path, agent, says: 'was made for a clone, and has none', fix }]
   })
 }

@@ -10,6 +10,7 @@ import { stat } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { endianness } from 'node:os'
 import { buffer } from 'node:stream/consumers'
+import { setTimeout as delay } from 'node:timers/promises'
 import {
   TargetRefusedError,
   TargetServiceDeniedError,
@@ -97,6 +98,9 @@ const unheard = 'has closed the connection without an answer'
 
 const isLittleEndian = endianness() === 'LE'
 
+/** Pauses before it is asked whether tgtd has died, in milliseconds. */
+const deathMs = [0, 20, 200]
+
 /** tgtd does one thing after the other, so a request waits for those of others. */
 const answerMs = 15_000
 
@@ -156,9 +160,17 @@ export class TgtControl {
     }
   }
 
-  /** In the middle of the request. */
+  /** In the middle of the request. The sockets of a process that was killed are closed one after the other: it can still seem to listen. */
   async #hasDied(error: unknown): Promise<boolean> {
     if (!(error instanceof TargetServiceSilentError)) return false
+    for (const pause of deathMs) {
+      await delay(pause)
+      if (await this.#isDown()) return true
+    }
+    return false
+  }
+
+  async #isDown(): Promise<boolean> {
     const socket = connect(this.path)
     try {
       await once(socket, 'connect')

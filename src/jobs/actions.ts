@@ -87,7 +87,14 @@ export interface Services {
   begunAt: string
   /** The job was in hand before, in a process that has died or could not go on. */
   goesOn: boolean
+  withImage: WithImage
 }
+
+/**
+ * Does something to another image (`pool/image`) than the job's own, while nobody else works on it. Undefined, and nothing
+ * is done, if somebody has it until the signal is aborted.
+ */
+export type WithImage = <T>(image: string, work: () => Promise<T>, until: AbortSignal) => Promise<T | undefined>
 
 /** What a job comes down to once its data has been read. It is kept in the journal, so it is what JSON can hold. */
 export interface Plan {

@@ -99,10 +99,9 @@ export class Recovery {
 
   /** Before anything is taken over from them. */
   async #shutOut(agent: string): Promise<void> {
-    const { records, instance } = this.#surroundings.journal
-    for (const about of await records.listInstances(agent)) {
-      if (about.id === instance.id) continue
-      if (await instance.ensureGone(about.id, about)) await records.removeInstance(agent, about.id)
+    const { journal } = this.#surroundings
+    for (const about of await journal.records.listInstances(agent)) {
+      if (about.id !== journal.instance.id) await journal.clearAfter(about)
     }
   }
 

@@ -39,7 +39,7 @@ interface Kept {
   isOver: boolean
 }
 
-type RunnerServices = Omit<Services, 'signal' | 'interrupt' | 'begunAt' | 'goesOn'> & {
+type RunnerServices = Omit<Services, 'signal' | 'interrupt' | 'begunAt' | 'goesOn' | 'withImage'> & {
   journal: Journal
   metrics: AgentMetrics
 }
@@ -159,7 +159,7 @@ export class JobRunner {
         })
       }
       onBegin()
-      const services = this.#servicesFor(job, new Date().toISOString(), this.#interrupt)
+      const services = this.#servicesFor(job, plan, new Date().toISOString(), this.#interrupt)
       return this.#unkept(startedAt, job, succeeded(job, (await look?.(services, plan)) ?? {}))
     } catch (error) {
       if (error instanceof InterruptedError || error instanceof NotDoneError) throw error
@@ -221,7 +221,7 @@ export class JobRunner {
     if (change === undefined) throw new Error(`${job.action} changes nothing`)
     const { limitMs } = plan as Plan
     const limits = limitMs === undefined ? [] : [AbortSignal.timeout(limitMs)]
-    return change.run({ ...this.#servicesFor(job, createdAt, signal), goesOn: !entry.isNew }, plan, {
+    return change.run({ ...this.#servicesFor(job, plan, createdAt, signal), goesOn: !entry.isNew }, plan, {
       ledger: entry,
       log: this.#logOf(job),
       signal: AbortSignal.any([entry.cancelled, ...limits]),
@@ -230,8 +230,18 @@ export class JobRunner {
     })
   }
 
-  #servicesFor(job: JobMessage, begunAt: string, signal: AbortSignal): Services {
-    return { ...this.#services, log: this.#logOf(job), signal, interrupt: this.#interrupt, begunAt, goesOn: false }
+  #servicesFor(job: JobMessage, { image }: Plan, begunAt: string, signal: AbortSignal): Services {
+    const { journal } = this.#services
+    return {
+      ...this.#services,
+      log: this.#logOf(job),
+      signal,
+      interrupt: this.#interrupt,
+      begunAt,
+      goesOn: false,
+      // The job's own it has already, and would give back too early.
+      withImage: (other, work, until) => (other === image ? work() : journal.withImage(other, job.taskId, work, until)),
+    }
   }
 
   /** An answer that the journal does not have. */

@@ -28,6 +28,8 @@ export interface Step<Context, Plan, Done, Out> {
   undo?: (context: Context, made: Out, plan: Plan) => Promise<void>
   /** What stays behind when undo fails. */
   leaves?: (context: Context, plan: Plan) => Thing
+  /** What is done by then cannot be undone: the step is made also if the job has been cancelled meanwhile. */
+  inAnyCase?: true
 }
 
 /** A step that changes nothing. */
@@ -37,6 +39,7 @@ export interface LookStep<Context, Plan, Done, Out> {
   /** For what is there whichever steps were made. */
   undo?: (context: Context, found: Out, plan: Plan) => Promise<void>
   leaves?: (context: Context, plan: Plan) => Thing
+  inAnyCase?: never
 }
 
 export interface Thing {
@@ -220,7 +223,7 @@ class SagaRun<Context, Plan> {
     if (step.make === undefined) return this.#timed(step, 'find', () => step.find(this.#context, this.#plan, this.#at))
     const made = this.#madeOf(step)
     if (made !== undefined) return made.value
-    this.#options.signal?.throwIfAborted()
+    if (!step.inAnyCase) this.#options.signal?.throwIfAborted()
     if (this.#mayBeMade.has(step.name)) {
       const found = await this.#timed(step, 'find', async () => step.find?.(this.#context, this.#plan, this.#at))
       if (found !== undefined) return found
@@ -279,6 +282,7 @@ class SagaRun<Context, Plan> {
   }
 
   #throwIfInterrupted(error: unknown): void {
+    if (error instanceof InterruptedError) throw error
     if (this.#options.interrupt?.aborted) throw new InterruptedError({ cause: error })
   }
 

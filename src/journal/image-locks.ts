@@ -2,10 +2,16 @@
  * One job at a time works on an image, whichever agent it is of. A lock is a key, and its value who holds it; it lasts as
  * long as its holder's lease. So there is one lease to renew, not one for each image, and a lock is taken from a holder only
  * after that was shut out of the cluster.
+ *
+ * A job has the lock of its image from its beginning to its end. To change another image, it takes that one's lock for just as
+ * long, and never waits without end for an image that its own is a clone of: so no two jobs wait for each other for ever.
  */
 import { ConflictError, ObjectNotFoundError, type Pool, WriteOperation } from '../../lib/index.js'
+import { forEachLimited } from '../concurrency.js'
 import type { Instance } from './instance.js'
-import { instanceOfHolder, locksObject } from './layout.js'
+import { allLocksObjects, instanceOfHolder, locksObject } from './layout.js'
+
+const readAtOnce = 32
 
 export class ImageLocks {
   readonly #pool: Pool
@@ -51,6 +57,25 @@ export class ImageLocks {
 
   release(image: string, holder: string): Promise<void> {
     return releaseLock(this.#pool, image, holder)
+  }
+
+  /** What a process has left when it died. Whoever wants one of them would take it from it, too; of others nobody would know. */
+  async releaseAllOf(instance: string): Promise<void> {
+    await forEachLimited(allLocksObjects(), readAtOnce, async name => {
+      for (const [image, holder] of await this.#list(name)) {
+        if (instanceOfHolder(holder) === instance) await this.release(image, holder)
+      }
+    })
+  }
+
+  async #list(name: string): Promise<[image: string, holder: string][]> {
+    const held: [string, string][] = []
+    try {
+      for await (const [image, holder] of this.#pool.object(name).listOmap()) held.push([image, holder.toString()])
+    } catch (error) {
+      if (!(error instanceof ObjectNotFoundError)) throw error
+    }
+    return held
   }
 }
 

@@ -11,7 +11,7 @@ import type { Progress } from '../jobs/saga.js'
 import type { Logger } from '../log.js'
 import { Entry } from './entry.js'
 import { ImageLocks } from './image-locks.js'
-import { Instance } from './instance.js'
+import { Instance, type InstanceRecord } from './instance.js'
 import { holderOf } from './layout.js'
 import { Patience } from './patience.js'
 import { type JobRecord, recordVersion } from './record.js'
@@ -114,17 +114,38 @@ export class Journal {
     return this.#newEntry(record, { isNew: false, locked: false, by })
   }
 
-  /** Does what is no job to an image, and tells what that gives; undefined, and nothing is done, while a job has the image. */
-  async withImage<T>(image: string, what: string, work: () => Promise<T>): Promise<T | undefined> {
+  /**
+   * Does something to an image that no job has in hand, or another one than the job's own, and tells what that gives;
+   * undefined, and nothing is done, if somebody else has it.
+   *
+   * @param what - The task, or what else it is done for.
+   * @param until - For how long it is waited for: until this is aborted. Default: not at all.
+   * @throws {InterruptedError}
+   */
+  async withImage<T>(
+    image: string,
+    what: string,
+    work: () => Promise<T>,
+    until = AbortSignal.abort(),
+  ): Promise<T | undefined> {
     const holder = holderOf(this.instance.id, this.#agentId, what)
+    const acquire = () => this.#patience.untilDone('the lock of an image', () => this.#locks.tryAcquire(image, holder))
     // Also until it is known.
     let isTaken = true
     try {
-      isTaken = await this.#locks.tryAcquire(image, holder)
+      isTaken = await this.#patience.untilThere(async () => (await acquire()) || (until.aborted ? false : undefined))
       return isTaken ? await work() : undefined
     } finally {
       if (isTaken) await this.#release(image, holder)
     }
+  }
+
+  /** Makes sure that a process is gone, and has nothing any more. Returns false if it is not, or may not be. */
+  async clearAfter(about: InstanceRecord): Promise<boolean> {
+    if (!(await this.instance.ensureGone(about.id, about))) return false
+    await this.#locks.releaseAllOf(about.id)
+    await this.records.removeInstance(about.agent, about.id)
+    return true
   }
 
   /** Undefined if there is a record. Index, record and lock are three objects: they cost one round trip. */

@@ -33,9 +33,13 @@ export function keptBy(path: string, snapshots: readonly string[], why: string):
   return new BlockedError('IMAGE_HAS_SNAPSHOTS', `${path} has snapshots${why}: ${snapshots.join(', ')}`, blockers)
 }
 
-function nameOf({ pool, poolId, namespace, name, inTrash }: LinkedImage): string {
-  const path = [pool ?? `pool ${poolId}`, namespace, name].filter(part => part !== '').join('/')
-  return inTrash ? `${path} (in the trash)` : path
+function nameOf(image: LinkedImage): string {
+  return image.inTrash ? `${pathOf(image)} (in the trash)` : pathOf(image)
+}
+
+/** As the locks of images have it. */
+export function pathOf({ pool, poolId, namespace, name }: Omit<LinkedImage, 'inTrash'>): string {
+  return [pool ?? `pool ${poolId}`, namespace, name].filter(part => part !== '').join('/')
 }
 
 /** All of them in one; nothing if there are none. */

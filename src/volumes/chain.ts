@@ -8,6 +8,8 @@ import {
   SnapshotBusyError,
   SnapshotNotFoundError,
 } from '../../lib/index.js'
+import type { WithImage } from '../jobs/actions.js'
+import { addDue, type DueList } from './due.js'
 import { lookAtId } from './find.js'
 import { readMark } from './mark.js'
 import { removeOwn } from './snapshots.js'
@@ -28,23 +30,55 @@ export async function originOf(image: Image): Promise<Origin | null> {
   return { poolName: parent.pool, image: parent.id, snapshot: parent.snapshot.id }
 }
 
+/** For how long a job whose clone has come to its end waits for whoever works on what it was a clone of, in milliseconds. */
+const patienceMs = 3_000
+
 /**
  * Removes the snapshot that a clone hung on, if it was there for clones alone and none hangs on it any more. For clones
- * of format 2 RBD does so by itself.
+ * of format 2 RBD does so by itself. If somebody else works on the image that it is of, that is due for later.
  */
-export async function releaseOrigin(cluster: Cluster, agent: string, origin: Origin | null): Promise<void> {
+export async function releaseOrigin(list: DueList, withImage: WithImage, origin: Origin | null): Promise<void> {
   if (origin === null) return
-  try {
+  const { poolName, image: id } = origin
+  const name = await unlessGone(async () => {
+    await using pool = await list.cluster.openPool(poolName)
+    return await lookAtId(pool, id, async image =>
+      (await isForClones(image, list.agent, origin)) ? image.name : undefined,
+    )
+  })
+  if (name === undefined) return
+  const release = async () => {
+    await removeOrigin(list, origin)
+    return true
+  }
+  if (await withImage(`${poolName}/${name}`, release, AbortSignal.timeout(patienceMs))) return
+  await addDue(list, { work: 'release', poolName, name, id, origin })
+}
+
+/** The same, for whoever has the image to itself. */
+export async function removeOrigin({ cluster, agent }: DueList, origin: Origin): Promise<void> {
+  await unlessGone(async () => {
     await using pool = await cluster.openPool(origin.poolName)
-    const mark = await lookAtId(pool, origin.image, image => readMark(image, origin.snapshot))
-    if (mark?.agent !== agent || !mark.forClone) return
     await using image = await pool.openImageById(origin.image)
+    if (!(await isForClones(image, agent, origin))) return
     await removeOwn(image, agent, ({ id }) => id === origin.snapshot)
+  })
+}
+
+async function isForClones(image: Image, agent: string, { snapshot }: Origin): Promise<boolean> {
+  const mark = await readMark(image, snapshot)
+  return mark?.agent === agent && mark.forClone === true
+}
+
+async function unlessGone<T>(work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work()
   } catch (error) {
-    // Whoever removes the volume it is of can be at it, too.
-    if (error instanceof SnapshotBusyError || error instanceof SnapshotNotFoundError) return
+    // Others hang on it still; or somebody who is none of ours was faster.
+    if (error instanceof SnapshotBusyError || error instanceof SnapshotNotFoundError) return undefined
     // It went with its image.
-    if (!(error instanceof ImageNotFoundError || error instanceof PoolNotFoundError)) throw error
+    if (error instanceof ImageNotFoundError || error instanceof PoolNotFoundError) return undefined
+    throw error
   }
 }
 

@@ -11,7 +11,7 @@ import {
   SnapshotNotFoundError,
 } from '../../lib/index.js'
 import type { Config } from '../config.js'
-import { ImageNotOursError } from '../errors.js'
+import { BlockedError, ImageNotOursError, JobError } from '../errors.js'
 import type { Session } from '../iscsi/driver.js'
 import { attachedBy } from '../iscsi/errors.js'
 import { exposeAgain, exposureOf, hide, openersOf, sessionsOf, targetOf } from '../iscsi/exposing.js'
@@ -20,12 +20,12 @@ import type { Services } from '../jobs/actions.js'
 import { cephName, dataSchema, sizeAliases, sizeInMiB } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
-import { clonedTo, keptBy, openBy, othersAt, strangersAt, throwBlocked } from './blockers.js'
+import { clonedTo, keptBy, openBy, othersAt, pathOf, strangersAt, throwBlocked } from './blockers.js'
 import { type Origin, originOf, releaseOrigin } from './chain.js'
 import { addDue } from './due.js'
 import { lookAt, lookAtId } from './find.js'
 import { findOwn, removeOwn } from './snapshots.js'
-import { changeVolume, checkOurs, orWhy, planVolume, type VolumePlan } from './volume.js'
+import { changeVolume, checkOurs, dueListOf, orWhy, planVolume, type VolumePlan } from './volume.js'
 
 export const deleteData = dataSchema(
   {
@@ -101,13 +101,20 @@ export const deleteVolume = Saga.of<Services, DeletePlan>()
   .step('removed', {
     find: async (services, plan) => ((await findVolume(services, plan)) === null ? true : undefined),
     make: (services, plan, at) => (at.found === null ? Promise.resolve(false) : remove(services, plan, at.found)),
+    undo: refuse,
+    leaves: (_services, { image }) => ({ kind: 'image', name: image }),
   })
   .step('released', {
-    make: async ({ cluster }, plan, at) => {
-      await releaseOrigin(cluster, plan.maker.agent, at.found?.origin ?? null)
+    make: async (services, plan, at) => {
+      await releaseOrigin(dueListOf(services, plan), services.withImage, at.found?.origin ?? null)
       return true
     },
+    inAnyCase: true,
   })
+
+async function refuse(_services: Services, removed: boolean): Promise<void> {
+  if (removed) throw new JobError('NOT_UNDONE', 'it is removed')
+}
 
 export function deletedResult(
   plan: DeletePlan,
@@ -226,6 +233,8 @@ async function isOurs(image: Image, child: LinkedImage, plan: DeletePlan): Promi
     return true
   } catch (error) {
     if (error instanceof ImageNotOursError) return false
+    // Its own job has removed it meanwhile.
+    if (error instanceof ImageNotFoundError) return true
     throw error
   }
 }
@@ -255,13 +264,9 @@ async function snapshotsOfOthers(image: Image, { maker }: DeletePlan): Promise<s
 }
 
 async function clear(services: Services, plan: DeletePlan): Promise<void> {
-  const { signal } = services
   await changeVolume(services, plan, async image => {
-    if (plan.flattensChildren) {
-      for (const child of await image.children()) {
-        await onChild(image, child, plan, false, clone => orWhy(signal, clone.flatten({ signal })))
-      }
-    }
+    if (plan.flattensChildren)
+      for (const child of await image.children()) await flattenChild(services, plan, image, child)
     await removeOwnAll(image, plan)
     // What is in RBD's trash and has no clones any more is there because its last one died in the middle of leaving it.
     if ((await image.children()).length > 0) return
@@ -269,6 +274,33 @@ async function clear(services: Services, plan: DeletePlan): Promise<void> {
       if (namespace === 'trash') await removeTrashed(image, id)
     }
   })
+}
+
+/** For how long a job on a clone is waited for, in milliseconds. */
+const childPatienceMs = 600_000
+
+/** While no job has the clone in hand. Such a one may have flattened it or removed it by then. */
+async function flattenChild(services: Services, plan: DeletePlan, image: Image, child: LinkedImage): Promise<void> {
+  const { signal, withImage } = services
+  const path = pathOf(child)
+  const flatten = async () => {
+    try {
+      await onChild(image, child, plan, false, async clone => {
+        if ((await clone.parent()) !== null) await orWhy(signal, clone.flatten({ signal }))
+      })
+    } catch (error) {
+      if (!(error instanceof ImageNotFoundError)) throw error
+    }
+    return true
+  }
+  if (await withImage(path, flatten, AbortSignal.any([signal, AbortSignal.timeout(childPatienceMs)]))) return
+  signal.throwIfAborted()
+  throw new BlockedError(
+    'IMAGE_BUSY',
+    `${path}, a clone of ${image.path}, is in the hands of another job`,
+    [{ kind: 'child', name: path }],
+    { retryable: true },
+  )
 }
 
 /** Whoever has removed the last clone of one may be in the middle of ending its protection. */
@@ -294,14 +326,13 @@ async function removeTrashed(image: Image, snapshot: number): Promise<void> {
 
 /** Returns false if it was gone by then. */
 async function remove(services: Services, plan: DeletePlan, { id, origin, isHalfRemoved }: Found): Promise<boolean> {
-  const { cluster, config, interrupt } = services
+  const { cluster, interrupt } = services
   const { poolName, name, trashDelayMs } = plan
   await using pool = await cluster.openPool(poolName)
   if (trashDelayMs === 0 || isHalfRemoved) {
     return await onceClosed(pool, plan, () => pool.removeImage(name, { signal: interrupt }))
   }
-  const list = { cluster, volumePool: config.ceph.volumePool, agent: plan.maker.agent }
-  await addDue(list, { work: 'purge', poolName, name, id, origin })
+  await addDue(dueListOf(services, plan), { work: 'purge', poolName, name, id, origin })
   return await onceClosed(pool, plan, () => pool.trash.move(name, { delay: Math.ceil(trashDelayMs / 1000) }))
 }
 

@@ -1,6 +1,7 @@
 /**
  * What is to be done to images when the jobs that it comes from are over: a volume at the end of a long chain of clones is
- * flattened, a deleted one is purged from the trash when its time has come. `upkeep.ts` does it.
+ * flattened, a deleted one is purged from the trash when its time has come, a snapshot that was there for a clone is removed
+ * when whoever had its volume is done with it. `upkeep.ts` does it.
  *
  * It is kept in a namespace of its own of the pool of the volumes: one object `due/<agent>` an agent, with a key for each
  * image. An entry is written before what makes it necessary is done, and taken away when there is nothing left to do, so one
@@ -12,13 +13,13 @@ import { type Cluster, ObjectNotFoundError, type RadosObject } from '../../lib/i
 const namespace = 'cephkit.upkeep'
 
 const schema = z.object({
-  work: z.enum(['flatten', 'purge']),
+  work: z.enum(['flatten', 'purge', 'release']),
   poolName: z.string(),
   /** What the image is called, or was when it went to the trash. */
   name: z.string(),
   /** Its id. */
   id: z.string(),
-  /** What it is a clone of. */
+  /** What it is a clone of; or, if it is to be released, its snapshot. */
   origin: z.object({ poolName: z.string(), image: z.string(), snapshot: z.number() }).nullable(),
 })
 
@@ -73,6 +74,7 @@ async function onObject<T>(
   return await work(pool.object(`due/${encodeURIComponent(agent)}`))
 }
 
-function keyOf({ work, poolName, id }: Due): string {
-  return `${work}/${poolName}/${id}`
+function keyOf({ work, poolName, id, origin }: Due): string {
+  const key = `${work}/${poolName}/${id}`
+  return work === 'release' ? `${key}/${origin?.snapshot}` : key
 }

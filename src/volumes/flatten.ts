@@ -5,7 +5,7 @@ import { cephName, dataSchema } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
 import { type Origin, originOf, releaseOrigin } from './chain.js'
-import { changeVolume, lookAtVolume, orWhy, planVolume, type VolumePlan } from './volume.js'
+import { changeVolume, dueListOf, lookAtVolume, orWhy, planVolume, type VolumePlan } from './volume.js'
 
 export const flattenData = dataSchema({ refId: cephName() }, { refId: ['iqn'] })
 
@@ -23,10 +23,11 @@ export const flattenVolume = Saga.of<Services, VolumePlan>()
     make: (services, plan, at) => (at.parent.exists ? flatten(services, plan) : Promise.resolve(false)),
   })
   .step('released', {
-    make: async ({ cluster }, plan, at) => {
-      await releaseOrigin(cluster, plan.maker.agent, at.parent.origin)
+    make: async (services, plan, at) => {
+      await releaseOrigin(dueListOf(services, plan), services.withImage, at.parent.origin)
       return true
     },
+    inAnyCase: true,
   })
 
 export function flattenedResult({ refId }: VolumePlan, { flattened }: { flattened: boolean }) {

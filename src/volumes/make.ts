@@ -17,7 +17,7 @@ import { depthOf, originOf } from './chain.js'
 import { addDue } from './due.js'
 import { clearRemains, type FoundVolume, findVolume, onceClosed } from './find.js'
 import { writeStamp } from './stamp.js'
-import type { Maker } from './volume.js'
+import { dueListOf, type Maker } from './volume.js'
 
 export interface NewVolume {
   poolName: string
@@ -166,8 +166,8 @@ export async function makeReady(
 
 /** A long chain makes each read slow, and kernels map none of more than 16 parents. */
 async function checkDepth(
-  { cluster, config }: Services,
-  { poolName, name, depth, maker: { agent } }: NewVolume,
+  services: Services,
+  { poolName, name, depth, maker }: NewVolume,
   image: Image,
   id: string,
 ): Promise<void> {
@@ -179,8 +179,7 @@ async function checkDepth(
     )
   }
   if (clones < depth.soft) return
-  const list = { cluster, volumePool: config.ceph.volumePool, agent }
-  await addDue(list, { work: 'flatten', poolName, name, id, origin: await originOf(image) })
+  await addDue(dueListOf(services, { maker }), { work: 'flatten', poolName, name, id, origin: await originOf(image) })
 }
 
 /** Takes away what this job has made under the name: once it is closed, as a tgtd that died may count as having it open. */

@@ -14,9 +14,10 @@ import {
 } from '../../lib/index.js'
 import type { Config } from '../config.js'
 import { messageOf } from '../errors.js'
+import type { WithImage } from '../jobs/actions.js'
 import type { Journal } from '../journal/journal.js'
 import type { Logger } from '../log.js'
-import { releaseOrigin } from './chain.js'
+import { releaseOrigin, removeOrigin } from './chain.js'
 import { type Due, type DueList, listDue, removeDue } from './due.js'
 import { lookAtId } from './find.js'
 import { readStamp } from './stamp.js'
@@ -93,23 +94,24 @@ export class Upkeep {
   }
 
   async #goOnWith(due: Due, signal: AbortSignal): Promise<boolean> {
-    const { cluster, journal } = this.#surroundings
-    const isBegun = await journal.withImage(`${due.poolName}/${due.name}`, upkeepTask, async () => {
-      await using pool = await cluster.openPool(due.poolName)
-      const state =
-        due.work === 'flatten' ? await this.#flatten(pool, due, signal) : await this.#purge(pool, due, signal)
-      if (state === 'done') await this.#end(due)
-      return state === 'begun'
-    })
-    // Or a job has it.
-    return isBegun ?? false
+    const withImage: WithImage = (image, work) => this.#surroundings.journal.withImage(image, upkeepTask, work)
+    // Undefined: a job has it.
+    const state = await withImage(`${due.poolName}/${due.name}`, () => this.#do(due, signal), signal)
+    if (state !== 'done') return state === 'begun'
+    // With no image in hand, as that is another one.
+    if (due.work !== 'release') await releaseOrigin(this.#list, withImage, due.origin)
+    await removeDue(this.#list, due)
+    this.#surroundings.log.info({ work: due.work, image: `${due.poolName}/${due.name}` }, 'done to an image')
+    return false
   }
 
-  async #end(due: Due): Promise<void> {
-    const { cluster, log } = this.#surroundings
-    await releaseOrigin(cluster, this.#list.agent, due.origin)
-    await removeDue(this.#list, due)
-    log.info({ work: due.work, image: `${due.poolName}/${due.name}` }, 'done to an image')
+  async #do(due: Due, signal: AbortSignal): Promise<'done' | 'begun' | 'later'> {
+    if (due.work === 'release') {
+      if (due.origin !== null) await removeOrigin(this.#list, due.origin)
+      return 'done'
+    }
+    await using pool = await this.#surroundings.cluster.openPool(due.poolName)
+    return await (due.work === 'flatten' ? this.#flatten(pool, due, signal) : this.#purge(pool, due, signal))
   }
 
   async #flatten(pool: Pool, { id }: Due, stop: AbortSignal): Promise<'done' | 'begun'> {

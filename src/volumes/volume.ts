@@ -5,6 +5,7 @@ import { ImageNotOursError } from '../errors.js'
 import type { Plan, Services } from '../jobs/actions.js'
 import type { JobMessage } from '../jobs/message.js'
 import { imageOf, iqnOf } from '../names.js'
+import type { DueList } from './due.js'
 import { readStamp, type Stamp } from './stamp.js'
 
 export interface VolumePlan extends Plan {
@@ -94,6 +95,11 @@ export async function checkOurs(image: Image, volume: Pick<Volume, 'maker' | 'te
     throw new ImageNotOursError(`${image.path} is not a volume of tenant ${volume.tenantId}: it is left alone`)
   }
   return stamp
+}
+
+/** Where what is due to volumes later is kept, for whoever has made them. */
+export function dueListOf({ cluster, config }: Services, { maker }: Pick<Volume, 'maker'>): DueList {
+  return { cluster, volumePool: config.ceph.volumePool, agent: maker.agent }
 }
 
 /** Waits for work that the signal ends: why it was ended is then why it failed. */

@@ -1,7 +1,7 @@
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
 import { JobError } from '../../src/errors.js'
-import { type Ledger, type Progress, Saga, StepFailedError } from '../../src/jobs/saga.js'
+import { InterruptedError, type Ledger, type Progress, Saga, StepFailedError } from '../../src/jobs/saga.js'
 
 const log = pino({ enabled: false })
 
@@ -368,4 +368,29 @@ t.test('once aborted, no further step begins, and what was made is undone', asyn
   t.equal(error.failure.step, 'c')
   t.same(world.calls, ['make a', 'make b', 'find c', 'undo b', 'undo a'], 'what had begun came to its end')
   t.same([...world.things], [])
+})
+
+t.test('what ends something that cannot be undone is made although the job is cancelled by then', async t => {
+  const world = new World()
+  const controller = new AbortController()
+  const removal = Saga.of<World, string>()
+    .step('a', {
+      make: async world => {
+        controller.abort(new Error('too late'))
+        return world.make('a')
+      },
+    })
+    .step('b', { ...step('b'), inAnyCase: true })
+  const { signal } = controller
+  const own = new MemoryLedger(removal.begin())
+  t.same(await removal.run(world, 'job', { log, signal, ledger: own }), { a: 'a', b: 'b' })
+})
+
+t.test('a step that says that this process cannot go on has not failed', async t => {
+  const world = new World()
+  const own = ledger()
+  world.fail('make b', () => new InterruptedError({ cause: broken() }))
+  await t.rejects(job.run(world, 'job', { log, ledger: own }), { name: 'InterruptedError' })
+  t.same([...world.things], ['a'])
+  t.same(await job.run(world, 'job', { log, ledger: own.next() }), { a: 'a', b: 'b', c: 'c' })
 })

@@ -37,7 +37,19 @@ t.test('the journal of a storage.create is seven operations', async t => {
   }
   const { signal } = new AbortController()
   const begunAt = new Date().toISOString()
-  const services = { config, cluster, tenants, telemetry, log, signal, interrupt: signal, begunAt, goesOn: false }
+  const withImage = <T>(_image: string, work: () => Promise<T>) => work()
+  const services = {
+    config,
+    cluster,
+    tenants,
+    telemetry,
+    log,
+    signal,
+    interrupt: signal,
+    begunAt,
+    goesOn: false,
+    withImage,
+  }
   const withoutJournal = async () => {
     const message = {
       taskId: randomUUID(),

@@ -210,8 +210,12 @@ export class TestSite {
     return images.map(({ name }) => name)
   }
 
-  async close(): Promise<void> {
+  async stopAgents(): Promise<void> {
     await Promise.all(this.#agents.map(agent => agent.stop()))
+  }
+
+  async close(): Promise<void> {
+    await this.stopAgents()
     for (const queue of ['results', 'telemetry', 'dead'].map(name => `${this.id}.${name}`)) {
       await this.#publishing.deleteQueue(queue)
     }
