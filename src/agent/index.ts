@@ -154,6 +154,7 @@ export class Agent {
       messagesWaiting: () => broker.countWaiting(),
       openJobs: () => journal.records.listOpen(config.agentId),
       doneJobs: () => journal.records.listDone(config.agentId),
+      abandonedJobs: () => journal.listAbandoned(),
     })
     this.#takeDown.unshift(() => broker.close())
     this.#takeDown.unshift(() => telemetry.stop())
@@ -204,8 +205,12 @@ export class Agent {
   }
 
   async #openJournal(cluster: Cluster): Promise<Journal> {
-    const { agentId, ceph } = this.#config
-    const journal = await Journal.open({ cluster, poolName: ceph.volumePool, agentId, log: this.#log })
+    const {
+      agentId,
+      ceph,
+      journal: { keepMs },
+    } = this.#config
+    const journal = await Journal.open({ cluster, poolName: ceph.volumePool, agentId, keepMs, log: this.#log })
     this.#takeDown.unshift(() => journal.close())
     journal.lost.addEventListener('abort', () => this.#onLost(journal.lost.reason), { once: true })
     // At the very end, when the connection is closed: then nothing is under way, and whoever comes next need not wait.

@@ -1,7 +1,9 @@
 /** The control plane's side, for one job. */
 import { type Channel, type ChannelModel, type ConsumeMessage, connect } from 'amqplib'
 import type { Config } from '../config.js'
+import { messageOf } from '../errors.js'
 import { type JobMessage, type JobResult, resultSchema } from '../jobs/message.js'
+import { brokerAddress } from '../log.js'
 import { json, Publisher, UnroutableError } from './publisher.js'
 
 const connectTimeoutMs = 10_000
@@ -9,11 +11,13 @@ const connectTimeoutMs = 10_000
 /**
  * Publishes a job, and resolves with its result.
  *
- * @throws {Error} no agent of that id has a queue on the broker; or the signal's reason: the job goes on, and `cephkit jobs
+ * @throws {Error} the broker cannot be reached, or has no queue for that agent, or no such exchanges; or the signal's reason: the job goes on, and `cephkit jobs
  *   show` tells what becomes of it
  */
 export async function submitJob({ broker }: Config, job: JobMessage, signal: AbortSignal): Promise<JobResult> {
-  const connection = await connect(broker.url, { timeout: connectTimeoutMs, noDelay: true })
+  const connection = await connect(broker.url, { timeout: connectTimeoutMs, noDelay: true }).catch(error => {
+    throw notPublished(`no connection to ${at(broker)} (BROKER_URL): ${messageOf(error)}: see cephkit doctor`, error)
+  })
   // What goes wrong with the connection ends the calls on it, too.
   const failed = new Promise<never>((_resolve, reject) => {
     connection.on('error', reject)
@@ -32,7 +36,14 @@ export async function submitJob({ broker }: Config, job: JobMessage, signal: Abo
 async function publishAndWait(connection: ChannelModel, broker: Config['broker'], job: JobMessage): Promise<JobResult> {
   const listening = await connection.createChannel()
   const publishing = await connection.createConfirmChannel()
-  const result = await listen(listening, broker, job)
+  listening.on('error', () => {}) // what is asked rejects with it
+  let refusal: unknown
+  publishing.on('error', error => {
+    refusal = error
+  })
+  const result = await listen(listening, broker, job).catch(error => {
+    throw refused(error, broker, 'RESULTS_EXCHANGE', broker.resultsExchange)
+  })
   const message = {
     exchange: broker.jobsExchange,
     routingKey: job.agentId,
@@ -47,10 +58,36 @@ async function publishAndWait(connection: ChannelModel, broker: Config['broker']
   try {
     await new Publisher(publishing).publish(message)
   } catch (error) {
-    if (!(error instanceof UnroutableError)) throw error
-    throw new Error(`no queue takes jobs for agent ${job.agentId}: has it ever run with this broker?`, { cause: error })
+    if (!(error instanceof UnroutableError))
+      throw refused(refusal ?? error, broker, 'JOBS_EXCHANGE', broker.jobsExchange)
+    const { agentId } = job
+    const why = `no queue takes jobs for agent ${agentId} from the exchange ${broker.jobsExchange} of ${at(broker)}`
+    throw notPublished(
+      `${why}: its agent makes it when it starts; has it ever run there? --agent chooses another`,
+      error,
+    )
   }
   return await result()
+}
+
+const [accessRefused, notFound] = [403, 404]
+
+function refused(error: unknown, broker: Config['broker'], setting: string, exchange: string): unknown {
+  const { code } = error as { code?: unknown }
+  if (code === notFound) {
+    const why = `${at(broker)} has no exchange ${exchange} (${setting})`
+    return notPublished(`${why}: an agent makes it when it starts; has one ever run there with these settings?`, error)
+  }
+  if (code !== accessRefused) return error
+  return notPublished(`${at(broker)} refuses: ${messageOf(error)}: cephkit doctor names the permissions`, error)
+}
+
+function notPublished(why: string, cause: unknown): Error {
+  return new Error(`the job is not published: ${why}`, { cause })
+}
+
+function at({ url }: Config['broker']): string {
+  return `the broker at ${brokerAddress(url)}`
 }
 
 /** From before the job is published, on a queue of its own. What it returns waits for the result. */

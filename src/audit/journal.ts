@@ -34,8 +34,14 @@ function processes({ agent, instances }: AgentState, { living }: JournalState): 
     }))
 }
 
-function entries({ records }: Place, { agent, open, done }: AgentState, state: JournalState): Finding[] {
+function entries(
+  { records }: Place,
+  { agent, open, done, instances, keepMs }: AgentState,
+  state: JournalState,
+): Finding[] {
   const findings: Finding[] = []
+  const isGone = !instances.some(({ id }) => state.living.has(id))
+  const isPast = (finishedAt: string) => keepMs !== undefined && Date.parse(finishedAt) < Date.now() - keepMs
   for (const [task, by] of open) {
     const job = state.job(agent, task)
     if (job === undefined) {
@@ -45,12 +51,20 @@ function entries({ records }: Place, { agent, open, done }: AgentState, state: J
     } else if (job.ok === undefined && !state.living.has(job.owner)) {
       const says = `a ${job.action} that nobody has in hand: the next process of this agent goes on with it`
       findings.push({ kind: 'job', name: task, agent, says })
+    } else if (job.ok !== undefined && isGone) {
+      const says = `a ${job.action} whose result nobody publishes: the next process of this agent does`
+      findings.push({ kind: 'job', name: task, agent, says })
     }
   }
   for (const [task, finishedAt] of done) {
-    if (state.job(agent, task) !== undefined) continue
-    const says = 'the index has a finished job that there is no record of'
-    findings.push({ kind: 'entry', name: task, agent, says, fix: () => records.remove(agent, [{ task, finishedAt }]) })
+    const fix = () => records.remove(agent, [{ task, finishedAt }])
+    if (state.job(agent, task) === undefined) {
+      const says = 'the index has a finished job that there is no record of'
+      findings.push({ kind: 'entry', name: task, agent, says, fix })
+    } else if (isGone && isPast(finishedAt)) {
+      const says = 'is past its time (JOURNAL_KEEP_MS), and no process of its agent is there to remove it'
+      findings.push({ kind: 'record', name: task, agent, says, fix })
+    }
   }
   return findings
 }

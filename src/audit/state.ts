@@ -1,10 +1,9 @@
 /** The journal as a whole, as far as an audit needs it. */
 import { z } from 'zod'
-import { NotFoundError, type RadosObject } from '../../lib/index.js'
+import type { RadosObject } from '../../lib/index.js'
 import { forEachLimited } from '../concurrency.js'
-import type { InstanceRecord } from '../journal/instance.js'
-import { instanceObject, leaseLock, locksPrefix } from '../journal/layout.js'
-import { isProcessGone } from '../journal/process.js'
+import { type InstanceRecord, isAlive } from '../journal/instance.js'
+import { locksPrefix } from '../journal/layout.js'
 import type { JobRecord } from '../journal/record.js'
 import { exposesMade, madeBy } from '../volumes/make.js'
 import type { Place } from './audit.js'
@@ -34,6 +33,8 @@ export interface AgentState {
   /** By task, when it was finished. */
   done: Map<string, string>
   instances: InstanceRecord[]
+  /** How long it keeps what is finished, in milliseconds, as far as it has said so. */
+  keepMs: number | undefined
 }
 
 export interface ImageLock {
@@ -89,29 +90,24 @@ async function readAgent(
   state: JournalState,
   agent: string,
 ): Promise<void> {
-  const own: AgentState = { agent, open: new Map(), done: new Map(), instances: await records.listInstances(agent) }
+  const own: AgentState = {
+    agent,
+    open: new Map(),
+    done: new Map(),
+    instances: await records.listInstances(agent),
+    keepMs: await records.keepMsOf(agent),
+  }
   state.agents.push(own)
   for await (const { task, finishedAt } of records.listDone(agent)) own.done.set(task, finishedAt)
   for await (const { task, by } of records.listOpen(agent)) own.open.set(task, by)
   for (const about of own.instances) {
-    const isLiving = !isProcessGone(about) && (await hasLease(records.pool.object(instanceObject(about.id)), about.id))
-    if (isLiving) state.living.add(about.id)
+    if (await isAlive(records.pool, about)) state.living.add(about.id)
   }
   await forEachLimited(new Set([...own.open.keys(), ...own.done.keys()]), readAtOnce, async task => {
     signal?.throwIfAborted()
     const record = await records.read(agent, task)
     if (record !== undefined) state.add(jobOf(record))
   })
-}
-
-/** Whoever shuts a process out has its lease meanwhile. */
-async function hasLease(object: RadosObject, id: string): Promise<boolean> {
-  try {
-    return (await object.listLockers(leaseLock)).lockers.some(({ cookie }) => cookie === id)
-  } catch (error) {
-    if (error instanceof NotFoundError) return false
-    throw error
-  }
 }
 
 function jobOf({ job, plan, image, owner, createdAt, outcome }: JobRecord): Job {

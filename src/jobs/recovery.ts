@@ -25,7 +25,8 @@ const collectIntervalMs = 3_600_000
 
 /**
  * Looks after jobs that nobody has in hand: those of a process that is gone are gone on with, whether or not their message
- * comes again; and a result that no message has come for is published. What is old enough is removed.
+ * comes again; and a result that no message has come for is published. What is old enough is removed. It does all this for its
+ * own agent, and for others that are gone, if it may take over from them.
  */
 export class Recovery {
   readonly #surroundings: Surroundings
@@ -157,11 +158,24 @@ export class Recovery {
     log.info({ job: taskId, action }, 'a result that no message has come for is published')
   }
 
+  /** Undefined for another agent of which a process is there, or may be: it does so itself, in its own time. */
+  async #keepMsOf(agent: string): Promise<number | undefined> {
+    const { config, journal } = this.#surroundings
+    if (agent === config.agentId) return config.journal.keepMs
+    // Those that are gone have been shut out by now.
+    if ((await journal.records.listInstances(agent)).length > 0) return undefined
+    return (await journal.records.keepMsOf(agent)) ?? config.journal.keepMs
+  }
+
   async #collect(): Promise<void> {
     const { config, journal, log } = this.#surroundings
     if (Date.now() < this.#nextCollection) return
     this.#nextCollection = Date.now() + Math.min(config.journal.keepMs, collectIntervalMs)
-    const collected = await journal.collect(new Date(Date.now() - config.journal.keepMs))
+    let collected = 0
+    for (const agent of await this.#agents()) {
+      const keepMs = await this.#keepMsOf(agent)
+      if (keepMs !== undefined) collected += await journal.collect(agent, new Date(Date.now() - keepMs))
+    }
     if (collected > 0) log.info({ records: collected }, 'old records are removed from the journal')
   }
 }

@@ -16,6 +16,7 @@ import {
   LockBusyError,
   NotFoundError,
   ObjectNotFoundError,
+  type Pool,
   type RadosObject,
   type Watch,
 } from '../../lib/index.js'
@@ -55,6 +56,7 @@ interface Surroundings {
   cluster: Cluster
   records: Records
   agent: string
+  keepMs: number | undefined
   log: Logger
   /** Milliseconds until the lease ends unless it is renewed. */
   leaseMs: number
@@ -91,7 +93,7 @@ export class Instance {
   }
 
   static async begin(surroundings: Surroundings): Promise<Instance> {
-    const { cluster, records, agent, leaseMs } = surroundings
+    const { cluster, records, agent, keepMs, leaseMs } = surroundings
     const instance = new Instance(surroundings)
     const about: InstanceRecord = {
       id: instance.id,
@@ -103,7 +105,7 @@ export class Instance {
     living.add(about.id)
     try {
       // The index comes first: what is in it is looked after, however far this gets.
-      await records.enterInstance(about)
+      await records.enterInstance(about, keepMs)
       await instance.#takeLease()
       await instance.#object.writeFull(JSON.stringify(about))
       await instance.#listen()
@@ -265,6 +267,12 @@ async function closeLost(watch: Watch): Promise<void> {
 
 function isGoneHere(about: InstanceRecord): boolean {
   return isThisThread(about) ? !living.has(about.id) : isProcessGone(about)
+}
+
+/** As far as can be told from here, and without shutting anybody out. Whoever shuts a process out has its lease meanwhile. */
+export async function isAlive(pool: Pool, about: InstanceRecord): Promise<boolean> {
+  if (isGoneHere(about)) return false
+  return (await lockersOf(pool.object(instanceObject(about.id)))).some(({ cookie }) => cookie === about.id)
 }
 
 async function readAbout(object: RadosObject): Promise<InstanceRecord | undefined> {

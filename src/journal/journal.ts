@@ -15,13 +15,15 @@ import { Instance, type InstanceRecord } from './instance.js'
 import { holderOf } from './layout.js'
 import { Patience } from './patience.js'
 import { type JobRecord, recordVersion } from './record.js'
-import { type DoneEntry, RecordChangedError, Records } from './records.js'
+import { type DoneEntry, type OpenEntry, RecordChangedError, Records } from './records.js'
 
 export interface JournalOptions {
   cluster: Cluster
   /** The pool of the volumes. */
   poolName: string
   agentId: string
+  /** How long the agent keeps what is finished, in milliseconds: for others to know, when it is gone. */
+  keepMs?: number
   log: Logger
   /** Milliseconds after which a process that gives no sign of life counts as gone. Default: 30,000. */
   leaseMs?: number
@@ -63,10 +65,14 @@ export class Journal {
   }
 
   static async open(options: JournalOptions): Promise<Journal> {
-    const { cluster, poolName, agentId, log, leaseMs = defaultLeaseMs } = options
+    const { cluster, poolName, agentId, keepMs, log, leaseMs = defaultLeaseMs } = options
     const records = await Records.open(cluster, poolName)
     try {
-      return new Journal(options, records, await Instance.begin({ cluster, records, agent: agentId, log, leaseMs }))
+      return new Journal(
+        options,
+        records,
+        await Instance.begin({ cluster, records, agent: agentId, keepMs, log, leaseMs }),
+      )
     } catch (error) {
       await records.close()
       throw error
@@ -226,17 +232,24 @@ export class Journal {
       .catch(() => {})
   }
 
-  /** Removes records that were finished before then. Looks at no others. */
-  async collect(before: Date): Promise<number> {
+  /** Jobs of other agents, of which none is there, that are not finished, or whose result nobody publishes. */
+  async *listAbandoned(): AsyncGenerator<OpenEntry, void, undefined> {
+    for (const agent of await this.records.listAgents()) {
+      if (agent !== this.#agentId && !(await this.records.isAlive(agent))) yield* this.records.listOpen(agent)
+    }
+  }
+
+  /** Removes an agent's records that were finished before then. Looks at no others. */
+  async collect(agent: string, before: Date): Promise<number> {
     const limit = before.toISOString()
     let collected = 0
     let batch: DoneEntry[] = []
     const removeBatch = async () => {
-      if (batch.length > 0) await this.records.remove(this.#agentId, batch)
+      if (batch.length > 0) await this.records.remove(agent, batch)
       collected += batch.length
       batch = []
     }
-    for await (const entry of this.records.listDone(this.#agentId)) {
+    for await (const entry of this.records.listDone(agent)) {
       if (entry.finishedAt >= limit) break
       batch.push(entry)
       if (batch.length === collectedAtOnce) await removeBatch()

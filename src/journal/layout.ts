@@ -8,7 +8,7 @@
  *                                              that wrote the entry
  *                          done/<time>/<task>  one whose result it has; the time is that of the outcome
  *                          instance/<id>       a process that has this agent's jobs in hand
- *   agents               A key for each agent that has an index.
+ *   agents               A key for each agent that has an index; the value is how long it keeps finished jobs, in milliseconds.
  *   instance/<id>        One object a process of an agent: what the process is, and the lock `lease` that it renews.
  *   locks/<2 hex digits> A key for each image that a job works on, or changes on its way; the value is who holds it. The digits are of a hash of the
  *                        key, so that agents do not wait for each other on one object.

@@ -8,7 +8,7 @@ import {
   WriteOperation,
 } from '../../lib/index.js'
 import { forEachLimited } from '../concurrency.js'
-import type { InstanceRecord } from './instance.js'
+import { type InstanceRecord, isAlive } from './instance.js'
 import {
   agentsObject,
   doneKey,
@@ -196,9 +196,10 @@ export class Records implements AsyncDisposable {
     return page !== undefined && page.entries.size > 0
   }
 
-  async enterInstance(about: InstanceRecord): Promise<void> {
+  /** @param keepMs - How long the agent keeps what is finished, in milliseconds. */
+  async enterInstance(about: InstanceRecord, keepMs?: number): Promise<void> {
     await Promise.all([
-      this.pool.object(agentsObject).setOmap({ [about.agent]: '' }),
+      this.pool.object(agentsObject).setOmap({ [about.agent]: String(keepMs ?? '') }),
       this.#index(about.agent).setOmap({ [instanceKey(about.id)]: JSON.stringify(about) }),
     ])
   }
@@ -226,6 +227,19 @@ export class Records implements AsyncDisposable {
       if (!(error instanceof ObjectNotFoundError)) throw error
     }
     return agents
+  }
+
+  /** How long the agent keeps what is finished, in milliseconds, as it has said when it began. Undefined: it has not. */
+  async keepMsOf(agent: string): Promise<number | undefined> {
+    const page = await ifThere(this.pool.object(agentsObject).getOmap([agent]))
+    const said = page?.entries.get(agent)?.toString()
+    return said ? Number(said) : undefined
+  }
+
+  /** Whether a process of the agent is there, as far as can be told from here. */
+  async isAlive(agent: string): Promise<boolean> {
+    for (const about of await this.listInstances(agent)) if (await isAlive(this.pool, about)) return true
+    return false
   }
 
   /**

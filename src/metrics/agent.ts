@@ -15,10 +15,12 @@ export interface Sources {
   openJobs: () => AsyncIterable<unknown>
   /** Each for one that is done with. */
   doneJobs: () => AsyncIterable<unknown>
+  /** Each for one of another agent that is gone, which is not done with. */
+  abandonedJobs: () => AsyncIterable<unknown>
 }
 
-/** Milliseconds for which the number of finished jobs is good: to count them, the whole index is read. */
-const countDoneEachMs = 300_000
+/** Milliseconds for which the number of finished jobs is good, or of those of others: to count them, whole indexes are read. */
+const countEachMs = 300_000
 
 /** Seconds. A step takes milliseconds on a cluster that is well, and minutes where much is copied. */
 const durations = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800]
@@ -75,7 +77,7 @@ export class AgentMetrics {
     processMetrics()
   }
 
-  watch({ jobsInHand, messagesWaiting, openJobs, doneJobs }: Sources): void {
+  watch({ jobsInHand, messagesWaiting, openJobs, doneJobs, abandonedJobs }: Sources): void {
     new Gauge({
       name: 'cephkit_jobs_in_hand',
       help: 'Jobs that this process has not answered yet, those included that wait for others on the same image.',
@@ -97,7 +99,12 @@ export class AgentMetrics {
     this.#measured(
       'cephkit_journal_done_jobs',
       'Jobs in the journal that are done with; counted every few minutes.',
-      new Measurement(() => countOf(doneJobs()), countDoneEachMs),
+      new Measurement(() => countOf(doneJobs()), countEachMs),
+    )
+    this.#measured(
+      'cephkit_journal_abandoned_jobs',
+      'Jobs in the journal of other agents that are gone, unfinished or unpublished; counted every few minutes.',
+      new Measurement(() => countOf(abandonedJobs()), countEachMs),
     )
   }
 

@@ -2,12 +2,13 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { MiB } from '../../lib/index.js'
+import { audit } from '../../src/audit/audit.js'
 import { defaultIqnPrefix } from '../../src/config.js'
 import { imageName } from '../../src/names.js'
 import { startAgentProcess } from '../support/agent-process.js'
 import { type Job, TestSite, until } from '../support/broker.js'
 import { golden } from '../support/golden.js'
-import { checkTidy, newJob, newRecord, openRecords, outcomeOf } from '../support/journal.js'
+import { checkTidy, newJob, newRecord, openJournal, openRecords, outcomeOf } from '../support/journal.js'
 import { BrokerProxy } from '../support/proxy.js'
 import { newRunner } from '../support/runner.js'
 
@@ -239,5 +240,74 @@ t.test('an agent whose connection is blocklisted', async t => {
     await site.startAgent()
     await until('its result', () => site.results.length === 2)
     t.ok(site.results.every(({ body }) => body.ok))
+  })
+})
+
+t.test('what an agent has left in the journal that never returns', async t => {
+  const site = await TestSite.open(t)
+  const poolName = site.environment.CEPH_DEFAULT_POOL ?? ''
+  await using records = await openRecords(site)
+  const keepMs = 60_000
+  const ago = (ms: number) => new Date(Date.now() - ms).toISOString()
+  /** A job of the agent, finished so long ago. */
+  const finished = async (agent: string, taskId: string, ms: number) => {
+    const job = newJob(agent, taskId)
+    await records.create(newRecord(job))
+    const record = newRecord(job, { outcome: outcomeOf(job, ago(ms)) })
+    await records.write(record)
+    await records.enter(agent, taskId, '')
+    await records.settle(agent, { task: taskId, finishedAt: record.outcome?.finishedAt ?? '' }, '')
+    return record
+  }
+  const living = await openJournal(t, 'a-living', { poolName, keepMs })
+  const gone = await openJournal(t, 'b-gone', { poolName, keepMs })
+  await gone.die()
+  for (const agent of [living.agentId, gone.agentId]) {
+    await finished(agent, 'old', 2 * keepMs)
+    await finished(agent, 'young', keepMs / 2)
+  }
+  const [unfinished, unpublished] = [newJob(gone.agentId, 'unfinished'), newJob(gone.agentId, 'unpublished')]
+  await records.create(newRecord(unfinished, { owner: gone.journal.instance.id }))
+  await records.create(newRecord(unpublished))
+  await records.write(newRecord(unpublished, { outcome: outcomeOf(unpublished, ago(2 * keepMs)) }))
+  for (const { agentId, taskId } of [unfinished, unpublished]) {
+    await records.enter(agentId, taskId, gone.journal.instance.id)
+  }
+  const tasksOf = async (agent: string) => {
+    const tasks = ['old', 'young', 'unfinished', 'unpublished']
+    const found = await Promise.all(tasks.map(task => records.read(agent, task)))
+    return tasks.filter((_, i) => found[i] !== undefined)
+  }
+  const own = await finished(site.agentId, 'own', 2_000)
+
+  await t.test('stays where no agent may take over, and is named', async t => {
+    const agent = await site.startAgent({ JOURNAL_KEEP_MS: '1000' })
+    await until("the agent's own to be removed", async () => !(await records.read(site.agentId, own.job.taskId)))
+    t.same(await tasksOf(gone.agentId), ['old', 'young', 'unfinished', 'unpublished'])
+    const metrics = await (await fetch(`${agent.httpUrl}/metrics`)).text()
+    t.match(metrics, /^cephkit_journal_abandoned_jobs 2$/m)
+    const findings = await audit({ cluster: site.cluster, poolName, records })
+    const ofJobs = findings.filter(({ agent, kind }) => agent === gone.agentId && kind !== 'process')
+    t.match(
+      ofJobs.map(({ kind, name, says }) => [kind, name, says]).sort((a, b) => `${a[1]}`.localeCompare(`${b[1]}`)),
+      [
+        ['record', 'old', /past its time/],
+        ['job', 'unfinished', /nobody has in hand/],
+        ['job', 'unpublished', /nobody publishes/],
+      ],
+    )
+    t.notOk(findings.some(({ agent }) => agent === living.agentId))
+    await agent.stop()
+  })
+
+  await t.test('is removed by one that may, in its time, and nothing of an agent that lives', async t => {
+    const agent = await site.startAgent({ JOURNAL_KEEP_MS: '1000', JOURNAL_TAKEOVER: '1' })
+    await until('the old one to be removed', async () => !(await records.read(gone.agentId, 'old')))
+    await until('its result', () => site.results.some(({ body }) => body.taskId === 'unpublished'))
+    await until('the other', () => site.results.some(({ body }) => body.taskId === 'unfinished'))
+    await until('the one whose result was published', async () => !(await records.read(gone.agentId, 'unpublished')))
+    t.match(await tasksOf(gone.agentId), ['young', 'unfinished'], "as long as that agent's own setting says")
+    t.same(await tasksOf(living.agentId), ['old', 'young'])
+    await agent.stop()
   })
 })

@@ -38,6 +38,34 @@ t.test('cephkit jobs', async t => {
     }
   })
 
+  await t.test('submit says what the broker refuses, what that is about, and what to do', async t => {
+    const address = new URL(site.environment.BROKER_URL ?? '').host
+    const withPassword = `amqp://guest:wrong@${address}`
+    const cases: [Record<string, string>, RegExp][] = [
+      [
+        { RESULTS_EXCHANGE: 'none-1' },
+        /: the broker at amqp:\S+ has no exchange none-1 \(RESULTS_EXCHANGE\): .*ever run/,
+      ],
+      [{ JOBS_EXCHANGE: 'none-2' }, /: the broker at amqp:\S+ has no exchange none-2 \(JOBS_EXCHANGE\): .*ever run/],
+      [
+        { JOBS_EXCHANGE: 'amq.direct' },
+        /: no queue takes jobs for agent \S+ from the exchange amq.direct of .*--agent/,
+      ],
+      [{ BROKER_URL: 'amqp://127.0.0.1:1' }, /: no connection to .*127.0.0.1:1 \(BROKER_URL\): .*ECONNREFUSED.*doctor/],
+      [{ BROKER_URL: withPassword }, /: no connection to .*ACCESS_REFUSED.*: see cephkit doctor/],
+      // Only the server writes there.
+      [{ JOBS_EXCHANGE: 'amq.rabbitmq.trace' }, /: the broker at .* refuses: .*ACCESS_REFUSED.*: cephkit doctor/],
+    ]
+    for (const [settings, reason] of cases) {
+      const submitted = cephkit(['job', 'submit', 'inventory.refresh'], { ...site.environment, ...settings })
+      const { code, stderr } = await submitted
+      t.equal(code, 1)
+      t.match(stderr, /^cephkit: the job is not published: [^\n]+\n$/)
+      t.match(stderr, reason)
+      t.notMatch(stderr, 'wrong', 'and no password')
+    }
+  })
+
   await t.test('list shows what is not finished; with --all, what is', async t => {
     t.equal((await run('jobs', 'list', '--agent', site.agentId)).stdout, 'no jobs\n')
     const { stdout } = await run('jobs', 'list', '--all', '--agent', site.agentId)

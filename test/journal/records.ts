@@ -144,7 +144,7 @@ t.test('old records are collected', async t => {
   }
 
   await t.test('up to a time', async t => {
-    t.equal(await journal.collect(new Date(times[1] ?? '')), 1)
+    t.equal(await journal.collect(agentId, new Date(times[1] ?? '')), 1)
     t.same(await left(), [false, true, true])
     t.equal((await all(records.listDone(agentId))).length, 2)
   })
@@ -156,7 +156,7 @@ t.test('old records are collected', async t => {
     if (!record) return t.fail('there is no record')
     const { outcome, ...rest } = record
     await records.write(rest)
-    t.equal(await journal.collect(new Date()), 2)
+    t.equal(await journal.collect(agentId, new Date()), 2)
     t.same(await left(), [false, true, false])
     t.same(await all(records.listDone(agentId)), [])
   })
