@@ -121,7 +121,10 @@ export class Agent {
     const cluster = await this.#connect()
     const journal = await this.#openJournal(cluster)
     this.#watch(this.#health.cluster, () => cluster.stat())
-    this.#watch(this.#health.journal, () => journal.records.isOpen(config.agentId, ''))
+    this.#watch(this.#health.journal, async () => {
+      await journal.records.isOpen(config.agentId, '')
+      journal.instance.checkWritable()
+    })
     const targets = TargetKeeper.of({ config, cluster, log })
     const tenants = new TenantBase({ cluster, config, log })
     this.#takeDown.unshift(() => tenants.close())

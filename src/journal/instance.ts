@@ -82,6 +82,8 @@ export class Instance {
   #timer: NodeJS.Timeout | undefined
   #renewing: Promise<void> | undefined
   #renewedAt = 0
+  /** Why it was not renewed at the last try. */
+  #trouble: Error | undefined
   #watch: Watch | undefined
   /** Called when somebody wants a job cancelled. */
   onCancel: (agent: string, task: string) => void = () => {}
@@ -138,6 +140,17 @@ export class Instance {
       renew: 'may',
     })
     this.#renewedAt = begunAt
+    this.#trouble = undefined
+  }
+
+  /**
+   * The lease is what a process always has to write, whatever its jobs are.
+   *
+   * @throws {Error} that was not possible at the last try
+   */
+  checkWritable(): void {
+    if (this.#trouble === undefined) return
+    throw new Error(`nothing can be written, so no job can begin or end: ${messageOf(this.#trouble)}`)
   }
 
   #renew(): void {
@@ -157,7 +170,10 @@ export class Instance {
     } catch (error) {
       if (error instanceof BlocklistedError) this.lose('its connection is blocklisted', error)
       else if (error instanceof LockBusyError) this.lose('somebody else has taken its lease', error)
-      else if (!(error instanceof ClosedError)) log.warn({ reason: messageOf(error) }, 'the lease is not renewed')
+      else if (!(error instanceof ClosedError)) {
+        this.#trouble = error as Error
+        log.warn({ reason: messageOf(error) }, 'the lease is not renewed')
+      }
     }
   }
 
