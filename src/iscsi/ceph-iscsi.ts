@@ -27,7 +27,7 @@ import {
   type TargetBody,
 } from './gateway-target.js'
 import { Gateways } from './gateways.js'
-import { TargetStamps } from './target-stamps.js'
+import { type TargetStamp, TargetStamps } from './target-stamps.js'
 
 interface CephIscsiOptions {
   cluster: Cluster
@@ -48,6 +48,9 @@ const lingerPollMs = 500
 
 /** How long what was listed is as good as what would be listed now. */
 const listingMs = 2_000
+
+/** How long a request may still take effect where nobody sees that it is under way: longer than all that waits for gateways. */
+const lateMs = 600_000
 
 const resource = '/api/iscsi/target'
 
@@ -94,6 +97,7 @@ export class CephIscsiDriver implements TargetDriver {
 
   /** Those who have just left without a word are waited for: they would keep the target from being removed. */
   async sessions(iqn: string): Promise<readonly Session[] | undefined> {
+    if (!(await this.#stamps.has(iqn))) return []
     for (const giveUpAt = Date.now() + lingerMs; ; await delay(lingerPollMs)) {
       const found = await this.#find(iqn)
       const sessions = found && sessionsOf(found)
@@ -105,6 +109,7 @@ export class CephIscsiDriver implements TargetDriver {
   async differing(targets: readonly Target[]): Promise<Target[]> {
     const listed = this.#listed && Date.now() - this.#listed.at < listingMs ? this.#listed.targets : await this.#list()
     const found = new Map(listed.map(target => [target.target_iqn, target]))
+    await this.#forgetUnanswered(found)
     return targets.filter(target => {
       const there = found.get(target.iqn)
       return there === undefined || differs(there, target)
@@ -130,9 +135,23 @@ export class CephIscsiDriver implements TargetDriver {
     if (!force) await this.#checkFree(iqn)
     return this.#change(iqn, async found => {
       if (found !== undefined && !(await this.#removeFound(found, force))) return true
-      await this.#stamps.remove(iqn)
+      await this.#unstamp(iqn)
       return found !== undefined
     })
+  }
+
+  /** Not as long as something of ours may come yet: it would be taken for a stranger's. */
+  async #unstamp(iqn: string): Promise<void> {
+    const stamp = await this.#stamps.read(iqn)
+    if (stamp !== undefined && !mayComeYet(stamp)) await this.#stamps.remove(iqn)
+  }
+
+  /** What has not come in all that time does not come any more. */
+  async #forgetUnanswered(listed: ReadonlyMap<string, GatewayTarget>): Promise<void> {
+    for (const [iqn, stamp] of await this.#stamps.list()) {
+      const isForgotten = stamp.unansweredSince !== undefined && !mayComeYet(stamp) && !listed.has(iqn)
+      if (isForgotten) await this.#stamps.removeIfStill(iqn, stamp)
+    }
   }
 
   /**
@@ -196,28 +215,35 @@ export class CephIscsiDriver implements TargetDriver {
   async #create(target: Target): Promise<void> {
     const { iqn } = target
     await this.#checkFeatures(target)
-    const wasStamped = await this.#stamps.has(iqn)
-    await this.#stamps.write(iqn)
+    const before = await this.#stamps.read(iqn)
+    const stamp = { owner: target.portals[0]?.host, unansweredSince: before?.unansweredSince }
+    await this.#stamps.write(iqn, { ...stamp, unansweredSince: new Date().toISOString() })
     const body = { target_iqn: iqn, ...bodyOf(target) }
     try {
       await this.#ask({ what: `create the target ${iqn}`, method: 'POST', resource, body })
     } catch (error) {
-      if (!isDashboardCode(error, 'target_already_exists')) throw await this.#afterFailure(iqn, error)
+      if (!isDashboardCode(error, 'target_already_exists')) throw await this.#afterFailure(iqn, error, stamp)
+      if (before === undefined) {
+        await this.#stamps.remove(iqn)
+        throw new TargetNotOursError(`somebody else has made the target ${iqn} meanwhile: it is left alone`)
+      }
       // An earlier request of ours, that had no answer, has taken effect. The next look finds it.
-      if (wasStamped) throw error
-      await this.#stamps.remove(iqn)
-      throw new TargetNotOursError(`somebody else has made the target ${iqn} meanwhile: it is left alone`)
+      await this.#stamps.write(iqn, before)
+      throw error
     }
+    await this.#stamps.write(iqn, stamp)
   }
 
   /** What is left of a target that could not be made is removed. If that fails, too, the stamp stays for the next look. */
-  async #afterFailure(iqn: string, cause: unknown): Promise<unknown> {
+  async #afterFailure(iqn: string, cause: unknown, stamp: TargetStamp): Promise<unknown> {
     // Whether it was done at all is not known of another.
     if (!(cause instanceof DashboardError)) return cause
     try {
       const found = await this.#find(iqn)
       if (found !== undefined) await this.#removeFound(found, false)
-      await this.#stamps.remove(iqn)
+      // What the Dashboard has a word for, it has refused by itself. Else it may be that a gateway has not answered it in time.
+      if (cause.dashboardCode !== undefined) await this.#stamps.write(iqn, stamp)
+      await this.#unstamp(iqn)
       return cause
     } catch (error) {
       const message = `${messageOf(cause)}; and what is there of it is not removed yet: ${messageOf(error)}`
@@ -227,8 +253,13 @@ export class CephIscsiDriver implements TargetDriver {
 
   /** Without portals it can be neither changed nor removed by the Dashboard. */
   async #replaceUnfinished(target: Target): Promise<void> {
-    await this.#gateways.removeTarget(target.iqn, target.portals[0]?.host)
+    await this.#removeUnfinished(target.iqn)
     await this.#create(target)
+  }
+
+  async #removeUnfinished(iqn: string): Promise<void> {
+    const { owner = this.#options.portals[0]?.host } = (await this.#stamps.read(iqn)) ?? {}
+    await this.#gateways.removeTarget(iqn, owner)
   }
 
   async #edit(iqn: string, body: TargetBody): Promise<void> {
@@ -240,7 +271,7 @@ export class CephIscsiDriver implements TargetDriver {
   async #removeFound(found: GatewayTarget, force: boolean): Promise<boolean> {
     const { target_iqn: iqn, portals } = found
     if (portals.length === 0) {
-      await this.#gateways.removeTarget(iqn, this.#options.portals[0]?.host)
+      await this.#removeUnfinished(iqn)
       return true
     }
     if (force && sessionsOf(found)?.length !== 0) await this.#edit(iqn, bodyWithoutDisk(found))
@@ -276,4 +307,8 @@ export class CephIscsiDriver implements TargetDriver {
       `ceph-iscsi exposes no image without ${neededFeature}, and ${path} has it not; ${todo}`,
     )
   }
+}
+
+function mayComeYet({ unansweredSince }: TargetStamp): boolean {
+  return unansweredSince !== undefined && Date.now() < Date.parse(unansweredSince) + lateMs
 }

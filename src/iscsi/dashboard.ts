@@ -200,7 +200,6 @@ export class Dashboard {
 
   /** Gives the answer; or, if this one certainly has not done it, why not. */
   async #send(base: string, call: DashboardCall, accept: string, token: string | undefined) {
-    const limit = AbortSignal.any([this.#signal, AbortSignal.timeout(answerMs)])
     const { method, body } = call
     const headers = {
       accept,
@@ -216,22 +215,19 @@ export class Dashboard {
         headers,
         body: text,
         checksCertificate,
-        signal: limit,
+        limitMs: answerMs,
+        signal: this.#signal,
       })
       return standbyAt(base, answer) ?? answer
     } catch (error) {
       if (isUntrusted(error)) throw untrusted(base, error)
       if (wasNotSent(error)) return `${base} cannot be reached: ${messageOf(error)}`
-      throw this.#silent(base, call, limit, error)
+      throw this.#silent(base, call, error)
     }
   }
 
-  #silent(base: string, { what }: DashboardCall, limit: AbortSignal, cause: unknown): TargetServiceSilentError {
-    const why = this.#signal.aborted
-      ? 'it is not waited for any more'
-      : limit.aborted
-        ? `no answer for ${answerMs / 1000} s`
-        : messageOf(cause)
+  #silent(base: string, { what }: DashboardCall, cause: unknown): TargetServiceSilentError {
+    const why = this.#signal.aborted ? 'it is not waited for any more' : messageOf(cause)
     return new TargetServiceSilentError(`whether the Dashboard at ${base} did ${what} is not known: ${why}`, { cause })
   }
 }

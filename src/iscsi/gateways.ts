@@ -25,6 +25,11 @@ const answerMs = 60_000
 const listPrefix = 'dashboard iscsi-gateway-list'
 const listSchema = z.object({ gateways: z.record(z.string(), z.object({ service_url: z.string() })) })
 
+interface Service {
+  origin: string
+  authorization: string
+}
+
 interface Order {
   method: 'PUT' | 'DELETE'
   /** Below `/api`. */
@@ -48,7 +53,7 @@ export class Gateways {
    * and what is left there is in the way of the next target of that name.
    */
   async removeTarget(iqn: string, owner: string | undefined): Promise<void> {
-    const names = [...(await this.#urls()).keys()]
+    const names = [...(await this.#services()).keys()]
     const name = names.find(each => each === owner) ?? names[0]
     if (name === undefined) throw new TargetRefusedError(`the Dashboard knows no gateway that could remove ${iqn}`)
     await this.#ask(name, `remove the target ${iqn}`, { method: 'DELETE', path: ['target', iqn] })
@@ -69,24 +74,27 @@ export class Gateways {
   }
 
   async #ask(gateway: string, what: string, order: Order): Promise<void> {
-    const service = (await this.#urls()).get(gateway)
+    const service = (await this.#services()).get(gateway)
     if (service === undefined)
       throw new TargetRefusedError(`the Dashboard knows no gateway ${gateway}, which is to ${what}`)
     const answer = await this.#send(gateway, what, service, order)
     if (answer.status >= 300) throw refusal(gateway, what, answer)
   }
 
-  async #send(gateway: string, what: string, service: URL, { method, path, form = {} }: Order): Promise<HttpAnswer> {
+  async #send(
+    gateway: string,
+    what: string,
+    service: Service,
+    { method, path, form = {} }: Order,
+  ): Promise<HttpAnswer> {
     const { checksCertificate, signal } = this.#options
     const url = new URL(['/api', ...path.map(encodeURIComponent)].join('/'), service.origin)
-    const headers = { authorization: basic(service), 'content-type': 'application/x-www-form-urlencoded' }
+    const headers = { authorization: service.authorization, 'content-type': 'application/x-www-form-urlencoded' }
     const body = new URLSearchParams(form).toString()
-    const limit = AbortSignal.any([signal, AbortSignal.timeout(answerMs)])
     try {
-      return await exchange({ method, url, headers, body, checksCertificate, signal: limit })
+      return await exchange({ method, url, headers, body, checksCertificate, limitMs: answerMs, signal })
     } catch (cause) {
-      const why = limit.aborted && !signal.aborted ? `no answer for ${answerMs / 1000} s` : messageOf(cause)
-      const message = `whether the gateway ${gateway} did ${what} is not known: ${why}`
+      const message = `whether the gateway ${gateway} did ${what} is not known: ${messageOf(cause)}`
       throw isUntrusted(cause)
         ? new TargetServiceDeniedError(message, { cause })
         : new TargetServiceSilentError(message, { cause })
@@ -94,11 +102,11 @@ export class Gateways {
   }
 
   /** By their names. */
-  async #urls(): Promise<Map<string, URL>> {
+  async #services(): Promise<Map<string, Service>> {
     const { cluster, signal } = this.#options
     try {
       const { gateways } = listSchema.parse(await cluster.mgrCommand({ prefix: listPrefix }, { signal }))
-      return new Map(Object.entries(gateways).map(([name, { service_url }]) => [name, new URL(service_url)]))
+      return new Map(Object.entries(gateways).map(([name, { service_url }]) => [name, serviceOf(service_url)]))
     } catch (error) {
       if (!(error instanceof PermissionError)) throw error
       const user = `client.${cluster.user}`
@@ -108,9 +116,10 @@ export class Gateways {
   }
 }
 
-function basic({ username, password }: URL): string {
-  const credentials = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
-  return `Basic ${Buffer.from(credentials).toString('base64')}`
+/** As the Dashboard reads it: what stands before the last `@` is the user and the password, and none of it is escaped. */
+function serviceOf(text: string): Service {
+  const [, credentials = ''] = /^[^:]+:\/\/([^/?#]*)@/.exec(text) ?? []
+  return { origin: new URL(text).origin, authorization: `Basic ${Buffer.from(credentials).toString('base64')}` }
 }
 
 function refusal(gateway: string, what: string, { status, body }: HttpAnswer): Error {

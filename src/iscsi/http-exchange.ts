@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { type ClientRequest, type IncomingHttpHeaders, type IncomingMessage, request as overHttp } from 'node:http'
 import { request as overHttps } from 'node:https'
+import { withTimeLimit } from '../time-limit.js'
 
 export interface HttpRequest {
   method: 'GET' | 'POST' | 'PUT' | 'DELETE'
@@ -10,6 +11,8 @@ export interface HttpRequest {
   body?: string | undefined
   /** Whether the certificate of the server has to be one that is trusted. */
   checksCertificate: boolean
+  /** From the first packet to the end of the answer. */
+  limitMs: number
   /** Ends it, wherever it is. */
   signal: AbortSignal
 }
@@ -30,10 +33,22 @@ const longestBody = 2 ** 24
  * Each on a connection of its own: one that is kept may be closed just as a request goes out on it, and then nobody knows
  * whether that was done. Redirects are not followed, so that what is secret goes where it was meant to go.
  *
- * @throws {Error} what Node's `http` says, among others with the codes of {@link wasNotSent}
+ * @throws {Error} what Node's `http` says, among others with the codes of {@link wasNotSent}; or that there was no answer in time
  */
 export async function exchange(asked: HttpRequest): Promise<HttpAnswer> {
-  const { method, url, headers, body, checksCertificate, signal } = asked
+  const { limitMs, signal } = asked
+  return withTimeLimit(limitMs, signal, async limit => {
+    try {
+      return await exchangeUntil(limit, asked)
+    } catch (cause) {
+      if (!limit.aborted || signal.aborted) throw cause
+      throw new Error(`no answer for ${limitMs / 1000} s`, { cause })
+    }
+  })
+}
+
+async function exchangeUntil(signal: AbortSignal, asked: HttpRequest): Promise<HttpAnswer> {
+  const { method, url, headers, body, checksCertificate } = asked
   const send = url.protocol === 'https:' ? overHttps : overHttp
   const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) }
   const options = { method, headers: { ...headers, ...length }, signal, agent: false as const }

@@ -70,6 +70,8 @@ export class TargetKeeper {
   #nextAt = 0
   /** What was said last: of all, under '', and of targets. */
   readonly #troubles = new Map<string, string>()
+  /** Targets that could not be made as they should be: when that is tried again, and how long is waited after that. */
+  readonly #retries = new Map<string, { at: number; pauseMs: number }>()
 
   private constructor(
     surroundings: Surroundings,
@@ -339,11 +341,16 @@ export class TargetKeeper {
   async #look(): Promise<void> {
     const life = await this.#driver.life()
     if (life === this.#life && Date.now() < this.#nextAt) return
+    if (life !== this.#life) this.#retries.clear()
     this.#life = life
-    this.#nextAt = Date.now() + ((await this.reconcile()) ? intervalMs : this.#driver.retryMs)
+    await this.reconcile()
+    this.#nextAt = Math.min(Date.now() + intervalMs, ...[...this.#retries.values()].map(({ at }) => at))
   }
 
-  /** Compares all targets with the list. Resolves with whether they are alike by now. */
+  /**
+   * Compares all targets with the list, and mends those whose turn it is: one that cannot be mended is tried less and less
+   * often. Resolves with whether they are alike by now.
+   */
   async reconcile(): Promise<boolean> {
     const { exposures, unreadable } = await this.#readList()
     const open = exposures.filter(({ isClosed }) => !isClosed)
@@ -360,8 +367,10 @@ export class TargetKeeper {
       ...[...differing, ...notClosed].map(each => ({ iqn: each.iqn, mend: () => this.settle(each) })),
       ...strays.map(({ iqn }) => ({ iqn, mend: () => this.#removeStray(iqn) })),
     ]
-    let isAlike = clashes.size === 0
-    await forEachLimited(work, settledAtOnce, async ({ iqn, mend }) => {
+    const due = work.filter(({ iqn }) => (this.#retries.get(iqn)?.at ?? 0) <= Date.now())
+    for (const iqn of this.#retries.keys()) if (!work.some(each => each.iqn === iqn)) this.#retries.delete(iqn)
+    let isAlike = clashes.size === 0 && due.length === work.length
+    await forEachLimited(due, settledAtOnce, async ({ iqn, mend }) => {
       if (this.#stopping.signal.aborted || !(await this.#mendOrTell(iqn, mend))) isAlike = false
     })
     return isAlike
@@ -395,11 +404,14 @@ export class TargetKeeper {
     try {
       await mend()
       this.#troubles.delete(iqn)
+      this.#retries.delete(iqn)
       this.#surroundings.log.info({ iqn }, 'a target was not as it should be, and is')
       return true
     } catch (error) {
       if (error instanceof TargetServiceDownError) throw error
       this.#tell(iqn, messageOf(error))
+      const { pauseMs } = this.#retries.get(iqn) ?? { pauseMs: this.#driver.retryMs }
+      this.#retries.set(iqn, { at: Date.now() + pauseMs, pauseMs: Math.min(2 * pauseMs, intervalMs) })
       return false
     }
   }

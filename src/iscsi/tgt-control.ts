@@ -11,6 +11,7 @@ import { connect, type Socket } from 'node:net'
 import { endianness } from 'node:os'
 import { buffer } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
+import { withTimeLimit } from '../time-limit.js'
 import {
   TargetRefusedError,
   TargetServiceDeniedError,
@@ -136,7 +137,10 @@ export class TgtControl {
    */
   async ask(request: TgtRequest): Promise<string> {
     const { limitMs = answerMs } = request
-    const limit = AbortSignal.any([this.#signal, AbortSignal.timeout(limitMs)])
+    return withTimeLimit(limitMs, this.#signal, limit => this.#askUntil(limit, request, limitMs))
+  }
+
+  async #askUntil(limit: AbortSignal, request: TgtRequest, limitMs: number): Promise<string> {
     const socket = connect({ path: this.path, signal: limit })
     try {
       return readAnswer(request, await this.#exchange(socket, encode(request)), this.path)

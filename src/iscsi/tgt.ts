@@ -47,7 +47,10 @@ export class TgtDriver implements TargetDriver {
   readonly retryMs = 1_000
   readonly #control: TgtControl
   readonly #options: TgtOptions
-  /** tgtd has one list of accounts for all targets. */
+  /**
+   * tgtd has one list of accounts for all targets. Whoever replaces one takes it from all of them for a moment, and a target
+   * without an account lets everybody in: so accounts and rules, of whichever target, are changed one after the other.
+   */
   readonly #accountQueue = new KeyedQueue()
   /** Passwords that tgtd has by our own doing: it shows none. */
   #known: { life: string | undefined; passwords: Map<string, string> } = { life: undefined, passwords: new Map() }
@@ -156,11 +159,10 @@ export class TgtDriver implements TargetDriver {
   #changes(found: TgtTarget, target: Target): (() => Promise<void>)[] {
     const { tid } = found
     const changes: (() => Promise<void>)[] = []
+    if (!this.#hasAccess(found, target)) changes.push(() => this.#changeAccess(target))
     if (!isUnitOf(diskOf(found), target)) changes.push(() => this.#remakeUnit(found, target))
     // Whoever closed it has died since.
     else if (!found.isReady) changes.push(() => this.#setState(tid, 'ready'))
-    if (!this.#hasAccounts(found, target.chap)) changes.push(() => this.#changeAccounts(found, target))
-    else changes.push(...this.#ruleChanges(tid, found.allowed, rulesOf(target.access)))
     return changes
   }
 
@@ -172,8 +174,7 @@ export class TgtDriver implements TargetDriver {
     if (tid === undefined) return false
     try {
       await this.#newUnit(tid, target)
-      await this.#bindAccounts(tid, target.chap)
-      for (const bind of this.#ruleChanges(tid, [], rulesOf(target.access))) await bind()
+      await this.#accountQueue.run('', () => this.#openTo(tid, target))
       return true
     } catch (error) {
       // What is left of it all the same is found the next time, and made what it should be.
@@ -343,11 +344,30 @@ export class TgtDriver implements TargetDriver {
     return credentialsOf(chap).every(({ user, password }) => this.#known.passwords.get(user) === password)
   }
 
-  /** Without an account a target lets everybody in, so it has no rules meanwhile, and so nobody can log in. */
-  async #changeAccounts({ tid, incoming, outgoing, allowed }: TgtTarget, { access, chap }: Target): Promise<void> {
+  #hasAccess(found: TgtTarget, { access, chap }: Target): boolean {
+    return this.#hasAccounts(found, chap) && this.#ruleChanges(found.tid, found.allowed, rulesOf(access)).length === 0
+  }
+
+  #changeAccess(target: Target): Promise<void> {
+    return this.#accountQueue.run('', async () => {
+      // Those who were first may have changed it.
+      const found = await this.#find(target.iqn)
+      if (found === undefined) throw new TargetRefusedError(`${target.iqn} has gone meanwhile`, { retryable: true })
+      if (!this.#hasAccounts(found, target.chap)) await this.#changeAccounts(found, target)
+      else for (const change of this.#ruleChanges(found.tid, found.allowed, rulesOf(target.access))) await change()
+    })
+  }
+
+  /** It has no rules meanwhile, so nobody can log in. */
+  async #changeAccounts({ tid, incoming, outgoing, allowed }: TgtTarget, target: Target): Promise<void> {
     for (const unbind of this.#ruleChanges(tid, allowed, [])) await unbind()
     for (const user of incoming) await this.#bind('unbind', tid, user, false)
     if (outgoing !== undefined) await this.#bind('unbind', tid, outgoing, true)
+    await this.#openTo(tid, target)
+  }
+
+  /** Of one that has neither accounts nor rules. */
+  async #openTo(tid: number, { access, chap }: Target): Promise<void> {
     await this.#bindAccounts(tid, chap)
     for (const bind of this.#ruleChanges(tid, [], rulesOf(access))) await bind()
   }
@@ -367,17 +387,15 @@ export class TgtDriver implements TargetDriver {
     }
   }
 
-  #setPassword(user: string, password: string): Promise<void> {
-    return this.#accountQueue.run('', async () => {
-      if (this.#known.passwords.get(user) === password) return
-      try {
-        await this.#newAccount(user, password)
-      } catch (error) {
-        if (!isRefusal(error, 'account exists')) throw error
-        await this.#replaceAccount(user, password)
-      }
-      this.#known.passwords.set(user, password)
-    })
+  async #setPassword(user: string, password: string): Promise<void> {
+    if (this.#known.passwords.get(user) === password) return
+    try {
+      await this.#newAccount(user, password)
+    } catch (error) {
+      if (!isRefusal(error, 'account exists')) throw error
+      await this.#replaceAccount(user, password)
+    }
+    this.#known.passwords.set(user, password)
   }
 
   async #newAccount(user: string, password: string): Promise<void> {

@@ -3,6 +3,7 @@ import type { Entry } from '../journal/entry.js'
 import type { Journal } from '../journal/journal.js'
 import type { JobRecord } from '../journal/record.js'
 import type { AgentMetrics } from '../metrics/agent.js'
+import { withTimeLimit } from '../time-limit.js'
 import { actionOf, type ChangeAction, isAction, type Plan, type Services } from './actions.js'
 import { failed, type JobMessage, type JobResult, readJob, succeeded } from './message.js'
 import { KeyedQueue } from './queue.js'
@@ -220,14 +221,15 @@ export class JobRunner {
     const { change } = actionOf(job)
     if (change === undefined) throw new Error(`${job.action} changes nothing`)
     const { limitMs } = plan as Plan
-    const limits = limitMs === undefined ? [] : [AbortSignal.timeout(limitMs)]
-    return change.run({ ...this.#servicesFor(job, plan, createdAt, signal), goesOn: !entry.isNew }, plan, {
-      ledger: entry,
-      log: this.#logOf(job),
-      signal: AbortSignal.any([entry.cancelled, ...limits]),
-      interrupt: this.#interrupt,
-      onStep: (step, verb, ms) => this.#services.metrics.stepEnded(job.action, step, verb, ms / 1000),
-    })
+    const run = (limit: AbortSignal) =>
+      change.run({ ...this.#servicesFor(job, plan, createdAt, signal), goesOn: !entry.isNew }, plan, {
+        ledger: entry,
+        log: this.#logOf(job),
+        signal: limit,
+        interrupt: this.#interrupt,
+        onStep: (step, verb, ms) => this.#services.metrics.stepEnded(job.action, step, verb, ms / 1000),
+      })
+    return limitMs === undefined ? run(entry.cancelled) : withTimeLimit(limitMs, entry.cancelled, run)
   }
 
   #servicesFor(job: JobMessage, { image }: Plan, begunAt: string, signal: AbortSignal): Services {

@@ -17,6 +17,7 @@ import { messageOf } from '../errors.js'
 import type { WithImage } from '../jobs/actions.js'
 import type { Journal } from '../journal/journal.js'
 import type { Logger } from '../log.js'
+import { withTimeLimit } from '../time-limit.js'
 import { releaseOrigin, removeOrigin } from './chain.js'
 import { type Due, type DueList, listDue, removeDue } from './due.js'
 import { lookAtId } from './find.js'
@@ -120,8 +121,7 @@ export class Upkeep {
     })
     if (!isDue) return 'done'
     await using image = await pool.openImageById(id)
-    const signal = AbortSignal.any([stop, AbortSignal.timeout(sliceMs)])
-    return await unlessAborted(image.flatten({ signal }))
+    return await unlessAborted(withTimeLimit(sliceMs, stop, signal => image.flatten({ signal })))
   }
 
   /** One that somebody has taken out of the trash is theirs to keep. */
@@ -132,9 +132,8 @@ export class Upkeep {
     const owner = await lookAtId(pool, id, async image => (await readStamp(image))?.agent ?? null)
     // One that cannot be opened is half removed.
     if (owner !== undefined && owner !== this.#list.agent) return 'done'
-    const signal = AbortSignal.any([stop, AbortSignal.timeout(sliceMs)])
     try {
-      return await unlessAborted(pool.trash.remove(id, { signal }))
+      return await unlessAborted(withTimeLimit(sliceMs, stop, signal => pool.trash.remove(id, { signal })))
     } catch (error) {
       if (error instanceof ImageNotFoundError) return 'done'
       if (!(error instanceof ImageBusyError || error instanceof ImageHasSnapshotsError)) throw error

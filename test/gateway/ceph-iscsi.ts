@@ -69,7 +69,7 @@ function url({ ip }: Gateway, { iqn }: Target, login = ''): string {
 
 /** What an agent leaves that ends just after it has begun: a target without portals, which the Dashboard cannot remove. */
 async function beginTarget({ cluster, pool }: Site, { iqn }: Target): Promise<void> {
-  await new TargetStamps({ cluster, volumePool: pool.name, agent }).write(iqn)
+  await new TargetStamps({ cluster, volumePool: pool.name, agent }).write(iqn, { owner: first.host })
   await first.api('PUT', `target/${iqn}`)
 }
 

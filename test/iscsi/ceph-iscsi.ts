@@ -221,6 +221,97 @@ t.test('ceph-iscsi', async t => {
     await t.rejects(driver.sessions(target.iqn), { code: 'ISCSI_NO_ANSWER' }, 'which is not: nobody')
   })
 
+  await t.test('a create without an answer, that has been given up, is ours when it takes effect', async t => {
+    const { fake, driver, target } = await newSite(t, cluster)
+    fake.failOnce('POST', /target$/, 'cut')
+    await t.rejects(driver.ensure(target), { code: 'ISCSI_NO_ANSWER' })
+    t.equal(await driver.remove(target.iqn, true), false, 'there is none yet')
+    for (const time of ['once', 'and once more']) {
+      fake.doLate()
+      t.match(await driver.list(), [{ iqn: target.iqn }], time)
+      t.equal(await driver.remove(target.iqn, false), true, time)
+    }
+
+    await t.test('also where another one was made meanwhile', async t => {
+      t.equal(await driver.ensure(target), false)
+      t.equal(await driver.remove(target.iqn, false), true)
+      fake.doLate()
+      t.equal(await driver.ensure(target), true)
+      t.equal(await driver.remove(target.iqn, false), true)
+    })
+    await t.test('and where a gateway has not answered the Dashboard', async t => {
+      const { fake, driver, target } = await newSite(t, cluster)
+      fake.failOnce('POST', /target$/, refusal(undefined, 'iscsi REST API timed out after 45 seconds'))
+      await t.rejects(driver.ensure(target), { code: 'ISCSI_REFUSED', retryable: true })
+      fake.doLate()
+      t.match(await driver.list(), [{ iqn: target.iqn }])
+    })
+    await t.test('but not where the Dashboard has refused it', async t => {
+      const { fake, driver, target } = await newSite(t, cluster)
+      fake.failOnce('POST', /target$/, refusal('portals_required', 'At least 2 portals are required'))
+      await t.rejects(driver.ensure(target), { code: 'ISCSI_REFUSED' })
+      fake.doLate()
+      t.same(await driver.list(), [], "it is somebody else's")
+    })
+    await t.test('nor for ever', async t => {
+      await driver.differing([])
+      fake.doLate()
+      t.match(await driver.list(), [{ iqn: target.iqn }])
+      fake.targets.delete(target.iqn)
+      const now = Date.now
+      t.teardown(() => {
+        Date.now = now
+      })
+      Date.now = () => now() + 700_000
+      await driver.differing([])
+      fake.doLate()
+      t.same(await driver.list(), [], "it is somebody else's")
+    })
+  })
+
+  await t.test(
+    'a create without an answer that takes effect while it is made again is not taken for theirs',
+    async t => {
+      const { fake, driver, target } = await newSite(t, cluster)
+      fake.failOnce('POST', /target$/, 'cut')
+      await t.rejects(driver.ensure(target), { code: 'ISCSI_NO_ANSWER' })
+      fake.failOnce('POST', /target$/, refusal('target_already_exists', 'Target already exists'), true)
+      await t.rejects(driver.ensure(target), { code: 'ISCSI_REFUSED', dashboardCode: 'target_already_exists' })
+      t.match(await driver.list(), [{ iqn: target.iqn }])
+      t.equal(await driver.ensure(target), true)
+      t.equal(await driver.remove(target.iqn, false), true)
+    },
+  )
+
+  await t.test('what the Dashboard does not find by its name, and lists, is there', async t => {
+    const { fake, driver, target } = await newSite(t, cluster)
+    await driver.ensure(target)
+    fake.failOnce('GET', /target\//, { status: 404 })
+    t.equal(await driver.ensure(target), true)
+    t.same(changes(fake), ['POST'], 'and is not made again')
+    fake.failOnce('GET', /target\//, { status: 404 })
+    t.equal(await driver.remove(target.iqn, false), true)
+  })
+
+  await t.test('who is logged in to what was never made, nobody has to be asked', async t => {
+    const { fake, driver, target } = await newSite(t, cluster)
+    fake.targets.set(target.iqn, { target_iqn: target.iqn, portals: [], disks: [], clients: [] })
+    t.same(await driver.sessions(target.iqn), [])
+    t.equal(await driver.remove(target.iqn, false), false)
+    t.same(fake.requests, [])
+  })
+
+  await t.test('knows what an earlier version has stamped', async t => {
+    const { fake, driver, target, agentId } = await newSite(t, cluster)
+    await driver.ensure(target)
+    await using pool = await cluster.openPool('rbd', { namespace: 'cephkit.iscsi' })
+    await pool.object(`targets/${agentId}`).setOmap({ [target.iqn]: new Date().toISOString() })
+    t.match(await driver.list(), [{ iqn: target.iqn }])
+    t.equal(await driver.remove(target.iqn, false), true)
+    fake.doLate()
+    t.same(await driver.list(), [], 'and takes that away')
+  })
+
   await t.test('what answers something else is no Dashboard', async t => {
     const { fake, driver } = await newSite(t, cluster)
     fake.failOnce('GET', /target$/, { status: 200, body: { targets: [] } })

@@ -13,6 +13,8 @@ import { freePort } from '../../src/dev/ports.js'
 import { type StartedStack, startStack, stopStack } from '../../src/dev/stack.js'
 import { Dashboard } from '../../src/iscsi/dashboard.js'
 import { openDriver, type Target } from '../../src/iscsi/driver.js'
+import { Gateways } from '../../src/iscsi/gateways.js'
+import { TargetStamps } from '../../src/iscsi/target-stamps.js'
 import { iqnOf } from '../../src/names.js'
 import { cephkit } from '../support/command.js'
 import { FakeDashboard } from '../support/fake-dashboard.js'
@@ -188,11 +190,15 @@ t.test('the Dashboard', async t => {
     const error = await driver.list().catch((error: Error) => error)
     t.match(error, { dashboardCode: 'no_gateways_available', retryable: true, message: /trusted_ip_list/ })
     t.notMatch(String(error), secret)
+    const { iqn } = targetOf('disk')
+    const stamps = new TargetStamps({ cluster, volumePool: config.ceph.volumePool, agent: config.agentId })
+    await stamps.write(iqn, {})
     await t.rejects(
-      driver.sessions(iqnOf(defaultIqnPrefix, 'disk')),
+      driver.sessions(iqn),
       { code: 'ISCSI_REFUSED', message: /no_gateways_available/ },
       'which is not: nobody',
     )
+    await stamps.remove(iqn)
     await t.rejects(driver.ensure(targetOf('disk')), { code: 'ISCSI_REFUSED', message: /no_gateways_available/ })
   })
 
@@ -210,6 +216,31 @@ t.test('the Dashboard', async t => {
     const wrong = await examine({ ...gateways, CEPH_API_PASSWORD: 'not-the-password' })
     t.match(wrong('dashboard'), { state: 'wrong', says: /Invalid credentials/ })
     t.match((await examine({}))('CEPH_GW_ISCSI_HOST'), { state: 'wrong', says: /ISCSI_DRIVER=ceph-iscsi needs it/ })
+  })
+
+  await t.test('a gateway gets the password that the Dashboard has for it, and sends it', async t => {
+    const gateways = new Gateways({ cluster, checksCertificate: true, signal: new AbortController().signal })
+    const remember = async (gateway: FakeGateway) => {
+      await ceph('dashboard iscsi-gateway-add', { name: 'gw-1.lab' }, gateway.serviceUrl)
+      t.teardown(() => ceph('dashboard iscsi-gateway-rm', { name: 'gw-1.lab' }))
+    }
+    for (const password of ['p@ss:word', '50%off', '%41%zz', "it's+&=~"]) {
+      const gateway = await FakeGateway.start(t, password)
+      await remember(gateway)
+      await driverAt(t, url)
+        .list()
+        .catch(() => {})
+      t.ok(gateway.told.length > 0 && gateway.refused === 0, `${password}, from the Dashboard`)
+      const before = gateway.told.length
+      await gateways.removeTarget('iqn.2001-07.test:x', undefined)
+      t.equal(gateway.told.length, before + 1)
+      t.equal(gateway.refused, 0, `${password}, from the agent`)
+    }
+    // The Dashboard sends no such one by HTTP, which gateways read as UTF-8.
+    const gateway = await FakeGateway.start(t, 'pässwort€')
+    await remember(gateway)
+    await gateways.removeTarget('iqn.2001-07.test:x', undefined)
+    t.equal(gateway.refused, 0)
   })
 
   await t.test('what only a gateway can do, a gateway is asked for', async t => {

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { pino } from 'pino'
 import t, { type Test } from 'tap'
-import { type Cluster, MiB, type Pool } from '../../lib/index.js'
+import { AbortError, type Cluster, MiB, type Pool } from '../../lib/index.js'
 import { readTargetConfig } from '../../src/config.js'
 import type { Exposure } from '../../src/iscsi/exposure.js'
 import { identityOf, isElsewhere } from '../../src/iscsi/identity.js'
@@ -119,6 +119,23 @@ t.test('a volume that is closed for some work', async t => {
     t.same(await site.tgt.names(), [exposure.iqn])
   })
 
+  await t.test('and when its work is interrupted', async t => {
+    const interrupted = site.keeper().whileClosed(exposure, async () => {
+      throw new AbortError({ cause: 'stopping' })
+    })
+    await t.rejects(interrupted, { name: 'AbortError' })
+    const next = site.keeper()
+    t.equal(await next.reconcile(), true)
+    t.same(await site.tgt.names(), [])
+    await next.whileClosed(exposure, async () => {})
+    t.same(await site.tgt.names(), [exposure.iqn])
+    const failed = next.whileClosed(exposure, async () => {
+      throw new Error('in vain')
+    })
+    await t.rejects(failed, { message: 'in vain' })
+    t.same(await site.tgt.names(), [exposure.iqn], 'and not when it has failed')
+  })
+
   await t.test('or until it is exposed', async t => {
     await site.setEntry(exposure.name, JSON.stringify({ ...exposure, isClosed: true }))
     const next = site.keeper()
@@ -126,6 +143,41 @@ t.test('a volume that is closed for some work', async t => {
     t.same(await site.tgt.names(), [], 'a target that was there goes')
     await next.expose(exposure)
     t.same(await site.tgt.names(), [exposure.iqn])
+  })
+})
+
+t.test('a target that cannot be made as it should be', async t => {
+  const site = await Site.open(t)
+  const keeper = site.keeper()
+  const [exposure, beside] = [await site.exposure(), await site.exposure()]
+  for (const each of [exposure, beside]) await keeper.expose(each)
+  const away = `${exposure.name}-away`
+  await site.pool.renameImage(exposure.name, away)
+  await site.restart()
+  const now = Date.now
+  t.teardown(() => {
+    Date.now = now
+  })
+  const hoursLater = (count: number) => {
+    Date.now = () => now() + count * 3_600_000
+  }
+
+  await t.test('is told of once, and the others are looked after', async t => {
+    for (const count of [0, 1, 2, 3, 4, 5]) {
+      hoursLater(count)
+      t.equal(await keeper.reconcile(), false)
+      t.same(await site.tgt.names(), [beside.iqn])
+    }
+    t.match(site.told(exposure.iqn), [/is to be exposed, and not there/])
+    t.equal(site.told(exposure.iqn).length, 1)
+  })
+  await t.test('is tried again after a while, which becomes longer', async t => {
+    await site.pool.renameImage(away, exposure.name)
+    t.equal(await keeper.reconcile(), false)
+    t.same(await site.tgt.names(), [beside.iqn], 'it is not its turn')
+    hoursLater(6)
+    t.equal(await keeper.reconcile(), true)
+    t.same((await site.tgt.names()).sort(), [exposure.iqn, beside.iqn].sort())
   })
 })
 

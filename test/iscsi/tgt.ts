@@ -2,12 +2,14 @@
 import { randomFillSync } from 'node:crypto'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type Cluster, MiB, type Pool } from '../../lib/index.js'
 import { type Config, defaultIqnPrefix, readConfig } from '../../src/config.js'
 import { openTgt, type Target, type TargetDriver } from '../../src/iscsi/driver.js'
 import { TgtDriver } from '../../src/iscsi/tgt.js'
 import { TgtControl, type TgtRequest } from '../../src/iscsi/tgt-control.js'
+import { parseTargets } from '../../src/iscsi/tgt-show.js'
 import { iqnOf } from '../../src/names.js'
 import { until } from '../support/broker.js'
 import { run, testCluster } from '../support/cluster.js'
@@ -58,6 +60,29 @@ async function newTarget(t: Test, { pool, driver }: Site, given: Partial<Target>
     disk: { blockSize: 512, writeCache: true, discard: true },
     portals: [],
     ...given,
+  }
+}
+
+/** Of a driver whose requests the test has its hands in. */
+function optionsOf({ config }: Site) {
+  return { portal: config.iscsi.portals[0], ceph: config.ceph, prefixes: new Set([defaultIqnPrefix]) }
+}
+
+/** Looks, after each request, for targets that let somebody in without a password. */
+class WatchingControl extends TgtControl {
+  readonly open: string[] = []
+  /** The target from which accounts and rules are taken late, so that what is done for others comes between. */
+  slow: number | undefined
+
+  override async ask(request: TgtRequest): Promise<string> {
+    const isLate = request.operation === 'unbind' && request.tid === this.slow
+    if (isLate) await delay(request.mode === 'account' ? 200 : 60)
+    const answer = await super.ask(request)
+    if (request.operation === 'show') return answer
+    const targets = parseTargets(await super.ask({ mode: 'target', operation: 'show' }))
+    const open = targets.filter(({ incoming, allowed }) => incoming.length === 0 && allowed.length > 0)
+    this.open.push(...open.map(({ iqn }) => iqn))
+    return answer
   }
 }
 
@@ -306,6 +331,42 @@ t.test('targets of tgtd', async t => {
     }
   })
 
+  await t.test('with a password is open to nobody without it, whoever else gets another one meanwhile', async t => {
+    const targets = [await newTarget(t, site, { chap }), await newTarget(t, site, { chap })]
+    for (const target of targets) await driver.ensure(target)
+    const later = { ...chap, password: 'another-pass-1' }
+    const control = new WatchingControl(site.config.iscsi.tgt, new AbortController().signal)
+    for (const { tid, iqn } of parseTargets(await tgt.adm('target', 'show'))) {
+      if (!targets.some(target => target.iqn === iqn)) continue
+      control.slow = tid
+      // One that knows no passwords, as an agent that has just begun, so each target gets its account anew.
+      const starting = new TgtDriver({ ...optionsOf(site), control })
+      await Promise.all(targets.map(target => starting.ensure({ ...target, chap: later })))
+      t.same(control.open, [], 'none had rules and no account')
+      for (const { iqn } of targets) {
+        t.equal(await capacity(tgt.url(iqn, { login: `${later.user}%${later.password}` })), 16 * MiB)
+        await t.rejects(capacity(tgt.url(iqn)), refusedLogin)
+      }
+    }
+  })
+
+  await t.test('whose image cannot be opened again has initiators wait, and tells them no errors', async t => {
+    const target = await newTarget(t, site)
+    await driver.ensure(target)
+    const user = await Attached.open(t, tgt.url(target.iqn))
+    await user.do('write -P 7 0 64k')
+    await pool.renameImage(target.name, `${target.name}-away`)
+    await t.rejects(driver.refreshSize(target, 24 * MiB), { code: 'ISCSI_REFUSED', message: /cannot open/ })
+    t.match(await driver.sessions(target.iqn), { length: 0 })
+    t.match(await tgt.adm('target', 'show'), new RegExp(`: ${target.iqn}\\n.*\\n.*\\n +State: offline`))
+    const reading = user.do('read -P 7 0 64k')
+    t.equal(await Promise.race([reading, delay(3_000, 'waiting')]), 'waiting')
+    await pool.renameImage(`${target.name}-away`, target.name)
+    t.same((await driver.differing([target])).length, 1)
+    await driver.ensure(target)
+    t.match(await reading, /^read 65536\/65536/m)
+  })
+
   await t.test('believes nothing while an initiator tells stories', async t => {
     const target = await newTarget(t, site)
     await driver.ensure(target)
@@ -362,10 +423,9 @@ t.test('targets of tgtd', async t => {
       }
     }
     const target = await newTarget(t, site, { chap })
-    const { portals, tgt: access } = site.config.iscsi
-    const control = new Restarting(access, new AbortController().signal)
-    const options = { control, portal: portals[0], ceph: site.config.ceph, prefixes: new Set([defaultIqnPrefix]) }
-    await t.rejects(new TgtDriver(options).ensure(target), { code: 'ISCSI_DOWN', retryable: true })
+    const control = new Restarting(site.config.iscsi.tgt, new AbortController().signal)
+    const restarting = new TgtDriver({ ...optionsOf(site), control })
+    await t.rejects(restarting.ensure(target), { code: 'ISCSI_DOWN', retryable: true })
     t.same(await tgt.names(), [])
     await driver.ensure(target)
     t.equal(await capacity(tgt.url(target.iqn, { login })), 16 * MiB, 'and knows that the new one has no passwords')

@@ -69,6 +69,13 @@ export class FakeDashboard {
     this.#faults.push({ method, path, fault, isDone })
   }
 
+  /** What was asked for, and not done, is done: as where a gateway comes to it late. */
+  doLate(): void {
+    const create = this.requests.findLast(({ method, path }) => method === 'POST' && path === prefix)
+    const target = create?.body as FakeTarget
+    this.targets.set(target.target_iqn, target)
+  }
+
   async #serve(incoming: IncomingMessage, response: ServerResponse): Promise<void> {
     const url = new URL(incoming.url ?? '/', this.url)
     const body = await text(incoming)
