@@ -7,6 +7,9 @@ import type { Load } from './io-client.js'
 /** How many requests tell how fast the others will be. */
 const probed = 2_000
 
+/** What one program may take: far more than a measurement does. */
+const limitMs = 120_000
+
 /** The part of the image that is between one request and the next: far from round, so that they come to all places. */
 const goldenRatio = 0.618
 
@@ -42,6 +45,7 @@ export class Tgtadm {
   readonly #env: NodeJS.ProcessEnv
   readonly #controlPort: string
   readonly #cephConf: string
+  #isThere = false
 
   constructor({ TGT_IPC_SOCKET, TGT_CONTROL_PORT = '0' }: Record<string, string>, cephConf: string) {
     this.#env = { ...process.env, TGT_IPC_SOCKET }
@@ -51,13 +55,17 @@ export class Tgtadm {
 
   async expose(iqn: string, image: string): Promise<void> {
     await this.#run('target', 'new', '--targetname', iqn)
+    this.#isThere = true
     const store = ['--bstype', 'rbd', '--backing-store', image, '--bsopts', `conf=${this.#cephConf};id=admin`]
     await this.#run('logicalunit', 'new', '--lun', '1', ...store)
     await this.#run('target', 'bind', '--initiator-address', 'ALL')
   }
 
+  /** What there is of it. */
   async remove(): Promise<void> {
+    if (!this.#isThere) return
     await this.#run('target', 'delete', '--force')
+    this.#isThere = false
   }
 
   async #run(mode: string, operation: string, ...args: string[]): Promise<void> {
@@ -68,8 +76,11 @@ export class Tgtadm {
 
 async function run(program: string, args: string[], env: NodeJS.ProcessEnv = process.env): Promise<string> {
   // In a group of its own, so that Ctrl-C does not end it in the middle.
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env, detached: true })
-  const [printed, said, [status]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
-  if (status !== 0) throw new Error(`${program} ${args.join(' ')}: ${said.trim()}`)
-  return printed
+  const limit = { timeout: limitMs, killSignal: 'SIGKILL' } as const
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], env, detached: true, ...limit })
+  const ended = once(child, 'close')
+  const [printed, said, [status, signal]] = await Promise.all([text(child.stdout), text(child.stderr), ended])
+  if (status === 0) return printed
+  const why = signal === limit.killSignal ? `not done in ${limitMs / 1000} s` : said.trim()
+  throw new Error(`${program} ${args.join(' ')}: ${why}`)
 }

@@ -51,15 +51,15 @@ export async function measureIscsi(context: Context, scale: Scale): Promise<Row[
       ...{ CEPH_DEFAULT_POOL: pool, CEPH_CATALOG_POOL: pool },
     })
     const jobs = new Jobs(control, signal)
-    const { disk } = await jobs.create(scale.size / MiB)
-    const site = { context, pool, jobs, portal: await jobs.portalOf(disk), tgtadm: new Tgtadm(tgtSettings, cephConf) }
-    return [...(await rates(site, disk, scale)), ...(await logins(site, scale))]
+    const site = { context, pool, jobs, portal: await jobs.portal(), tgtadm: new Tgtadm(tgtSettings, cephConf) }
+    return [...(await rates(site, scale)), ...(await logins(site, scale))]
   } finally {
     await cluster.deletePool(pool)
   }
 }
 
-interface Disk {
+/** A volume, which goes with its scope, and its target with it. */
+interface Disk extends AsyncDisposable {
   refId: string
   name: string
 }
@@ -76,17 +76,24 @@ class Jobs {
 
   async create(sizeMB: number): Promise<{ disk: Disk; elapsedMs: number }> {
     const data = { name: 'disk', sizeMB }
-    const { result, elapsedMs } = await this.#control.performOne<{ disk: Disk }>('storage.create', data, this.#signal)
-    return { disk: result.disk, elapsedMs }
+    type Created = { disk: Omit<Disk, typeof Symbol.asyncDispose> }
+    const { result, elapsedMs } = await this.#control.performOne<Created>('storage.create', data, this.#signal)
+    const remove = async () => {
+      await this.perform('storage.delete', result.disk, { force: true })
+    }
+    return { disk: { ...result.disk, [Symbol.asyncDispose]: remove }, elapsedMs }
   }
 
   /** Gives how many milliseconds it took. */
-  perform(action: string, { refId }: Disk, data: object = {}): Promise<number> {
+  perform(action: string, { refId }: Pick<Disk, 'refId'>, data: object = {}): Promise<number> {
     return this.#control.perform(action, { refId, ...data }, 1, this.#signal)
   }
 
-  /** `address:port`, where initiators find a volume that is exposed. */
-  async portalOf({ refId }: Disk): Promise<string> {
+  /** `address:port`, where initiators find volumes that are exposed. */
+  async portal(): Promise<string> {
+    const { disk } = await this.create(sizeMB)
+    await using _ = disk
+    const { refId } = disk
     type Way = { portals: { ip: string; port: number }[] }
     const { result } = await this.#control.performOne<Way>('storage.expose', { refId }, this.#signal)
     const [portal] = result.portals
@@ -107,9 +114,11 @@ function urlOf({ portal }: Site, iqn: string): string {
   return `iscsi://${portal}/${iqn}/1`
 }
 
-async function rates(site: Site, disk: Disk, { size, depth, turns, seconds }: Scale): Promise<Row[]> {
+async function rates(site: Site, { size, depth, turns, seconds }: Scale): Promise<Row[]> {
   const { context, pool, jobs } = site
   const { cluster, cephConf } = context
+  const { disk } = await jobs.create(size / MiB)
+  await using _ = disk
   await using opened = await cluster.openPool(pool)
   await withoutLock(opened, disk.name)
   const rows: Row[] = []
@@ -135,7 +144,6 @@ async function rates(site: Site, disk: Disk, { size, depth, turns, seconds }: Sc
     } as const
     rows.push(compare({ ...about, ...figures }))
   }
-  await jobs.perform('storage.delete', disk, { force: true })
   return rows
 }
 
@@ -168,30 +176,30 @@ async function logins(site: Site, { logins }: Scale): Promise<Row[]> {
 async function exposeByJob(site: Site): Promise<number> {
   const { jobs } = site
   const { disk } = await jobs.create(sizeMB)
+  await using _ = disk
   await jobs.perform('storage.unexpose', disk)
-  const elapsedMs = (await jobs.perform('storage.expose', disk)) + (await timed(() => logIn(urlOf(site, disk.refId))))
-  await jobs.perform('storage.delete', disk, { force: true })
-  return elapsedMs
+  return (await jobs.perform('storage.expose', disk)) + (await timed(() => logIn(urlOf(site, disk.refId))))
 }
 
 async function exposeByHand(site: Site): Promise<number> {
   const { jobs, pool, tgtadm } = site
   const { disk } = await jobs.create(sizeMB)
+  await using _ = disk
   await jobs.perform('storage.unexpose', disk)
-  const elapsedMs = await timed(async () => {
-    await tgtadm.expose(byHand, `${pool}/${disk.name}`)
-    await logIn(urlOf(site, byHand))
-  })
-  await tgtadm.remove()
-  await jobs.perform('storage.delete', disk)
-  return elapsedMs
+  try {
+    return await timed(async () => {
+      await tgtadm.expose(byHand, `${pool}/${disk.name}`)
+      await logIn(urlOf(site, byHand))
+    })
+  } finally {
+    await tgtadm.remove()
+  }
 }
 
 async function createByJob(site: Site): Promise<number> {
   const { disk, elapsedMs } = await site.jobs.create(sizeMB)
-  const loginMs = await timed(() => logIn(urlOf(site, disk.refId)))
-  await site.jobs.perform('storage.delete', disk, { force: true })
-  return elapsedMs + loginMs
+  await using _ = disk
+  return elapsedMs + (await timed(() => logIn(urlOf(site, disk.refId))))
 }
 
 async function createByHand(site: Site): Promise<number> {
@@ -202,8 +210,7 @@ async function createByHand(site: Site): Promise<number> {
     await runRbd(['create', '--size', `${sizeMB}M`, image], cephConf)
     await tgtadm.expose(byHand, image)
     await logIn(urlOf(site, byHand))
-  })
-  await tgtadm.remove()
+  }).finally(() => tgtadm.remove())
   await runRbd(['rm', '--no-progress', image], cephConf)
   return elapsedMs
 }

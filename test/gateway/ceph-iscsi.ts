@@ -68,9 +68,9 @@ function url({ ip }: Gateway, { iqn }: Target, login = ''): string {
 }
 
 /** What an agent leaves that ends just after it has begun: a target without portals, which the Dashboard cannot remove. */
-async function beginTarget({ cluster, pool }: Site, { iqn }: Target): Promise<void> {
-  await new TargetStamps({ cluster, volumePool: pool.name, agent }).write(iqn, { owner: first.host })
-  await first.api('PUT', `target/${iqn}`)
+async function beginTarget({ cluster, pool }: Site, { iqn }: Target, at: Gateway = first): Promise<void> {
+  await new TargetStamps({ cluster, volumePool: pool.name, agent }).write(iqn, { owner: at.host })
+  await at.api('PUT', `target/${iqn}`)
 }
 
 /** As a gateway itself has it, whatever the Dashboard says. */
@@ -273,11 +273,15 @@ t.test('half a target of ceph-iscsi', async t => {
   })
 
   await t.test('is removed, however little is there of it', async t => {
-    const target = await newTarget(t, site)
-    await beginTarget(site, target)
-    t.equal(await driver.remove(target.iqn, false), true)
-    t.notOk((await configOf(target.iqn)).target)
-    t.same(await driver.list(), [])
+    for (const gateway of gateways) {
+      const target = await newTarget(t, site)
+      await beginTarget(site, target, gateway)
+      t.ok((await gateway.kernelTargets()).includes(target.iqn))
+      t.equal(await driver.remove(target.iqn, false), true, gateway.host)
+      t.notOk((await configOf(target.iqn)).target)
+      for (const each of gateways) t.notOk((await each.kernelTargets()).includes(target.iqn))
+      t.same(await driver.list(), [])
+    }
   })
 
   await t.test('is left by an agent that ends in the middle, and completed by the next', async t => {

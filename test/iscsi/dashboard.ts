@@ -141,6 +141,10 @@ t.test('the Dashboard', async t => {
       t.match(error ?? { code: 'ISCSI_NO_ANSWER' }, { code: /ISCSI_NO_ANSWER|ISCSI_REFUSED/ })
       return error === undefined
     })
+    await eventually('the first to stand by', async () => {
+      const { standbys } = await cluster.monCommand<{ standbys: { name: string }[] }>({ prefix: 'mgr dump' })
+      return standbys.some(({ name }) => name === 'x')
+    })
     await cluster.monCommand({ prefix: 'mgr fail', who: 'y' })
     const { dashboard: first } = await open(t, { urls: [url] })
     await eventually('the first again', () =>
@@ -220,10 +224,9 @@ t.test('the Dashboard', async t => {
 
   await t.test('a gateway gets the password that the Dashboard has for it, and sends it', async t => {
     const gateways = new Gateways({ cluster, checksCertificate: true, signal: new AbortController().signal })
-    const remember = async (gateway: FakeGateway) => {
-      await ceph('dashboard iscsi-gateway-add', { name: 'gw-1.lab' }, gateway.serviceUrl)
-      t.teardown(() => ceph('dashboard iscsi-gateway-rm', { name: 'gw-1.lab' }))
-    }
+    const remember = ({ serviceUrl }: FakeGateway) =>
+      ceph('dashboard iscsi-gateway-add', { name: 'gw-1.lab' }, serviceUrl)
+    t.teardown(() => ceph('dashboard iscsi-gateway-rm', { name: 'gw-1.lab' }))
     for (const password of ['p@ss:word', '50%off', '%41%zz', "it's+&=~"]) {
       const gateway = await FakeGateway.start(t, password)
       await remember(gateway)

@@ -43,12 +43,13 @@ const patienceMs = 30_000
 export async function until<T>(
   what: string,
   look: () => T | undefined | false | Promise<T | undefined | false>,
+  limitMs = patienceMs,
 ): Promise<T> {
-  for (const giveUpAt = Date.now() + patienceMs; Date.now() < giveUpAt; await delay(pollMs)) {
+  for (const giveUpAt = Date.now() + limitMs; Date.now() < giveUpAt; await delay(pollMs)) {
     const found = await look()
     if (found !== undefined && found !== false) return found
   }
-  throw new Error(`waited ${patienceMs} ms for ${what}`)
+  throw new Error(`waited ${limitMs} ms for ${what}`)
 }
 
 /** Pools, exchanges and queues for one test, removed after it. */
@@ -63,6 +64,8 @@ export class TestSite {
   readonly logText: string[] = []
   /** Called at each line of the log, before the agent goes on. */
   onLog: (line: LogLine) => void = () => {}
+  /** How long a result may take. */
+  patienceMs = patienceMs
   readonly #connection: ChannelModel
   readonly #publishing: ConfirmChannel
   readonly #consuming: Channel
@@ -192,7 +195,7 @@ export class TestSite {
   async perform(job: Job): Promise<JobResult> {
     const before = this.resultsOf(job).length
     await this.publish(job)
-    return until(`the result of ${job.action}`, () => this.resultsOf(job)[before])
+    return until(`the result of ${job.action}`, () => this.resultsOf(job)[before], this.patienceMs)
   }
 
   /** Publishes a job that is to succeed. */

@@ -84,12 +84,15 @@ export class Tgt {
   }
 }
 
+/** A target that is emulated, on a busy machine, takes long; one that works otherwise takes milliseconds. */
+const answerMs = 180_000
+
 export const initiator = 'iqn.2001-07.org.openhvx:host:one'
 
 /** Runs a program of libiscsi; gives what it prints. */
 export async function initiate(program: string, ...args: string[]): Promise<string> {
   const env = { ...process.env, LD_PRELOAD: undefined }
-  const { stdout } = await promisify(execFile)(program, args, { env, timeout: 30_000, maxBuffer: 2 ** 26 })
+  const { stdout } = await promisify(execFile)(program, args, { env, timeout: answerMs, maxBuffer: 2 ** 26 })
   return stdout
 }
 
@@ -146,13 +149,14 @@ export class Attached {
   async do(command: string): Promise<string> {
     const from = this.#output.length
     this.#child.stdin?.write(`${command}\n`)
-    return until(`${command} in ${this.#output}`, () => {
+    const answer = () => {
       const printed = this.#output.slice(from)
       if (this.#child.exitCode !== null) throw new Error(`qemu-io ended: ${this.#output}`)
       return /\n(qemu-io> )?$/.test(printed) && printed.includes('qemu-io> ') && printed.trim() !== 'qemu-io>'
         ? printed
         : false
-    })
+    }
+    return until(`${command} in ${this.#output}`, answer, answerMs)
   }
 
   /** Logs out. One that has lost its disk would wait for it first. */

@@ -48,7 +48,7 @@ export class Gateway {
 
   /** Makes the guest a client of the cluster, and a gateway beside the others. */
   async configure(stack: Stack, all: readonly Gateway[]): Promise<void> {
-    const write = (path: string, text: string) => this.guest.run(`cat > ${path}`, text)
+    const write = (path: string, text: string) => this.guest.run(`cat > ${path}`, { input: text })
     await write('/etc/hosts', ['127.0.0.1 localhost', ...all.map(({ ip, host }) => `${ip} ${host}`), ''].join('\n'))
     await write('/etc/ceph/ceph.conf', await clientConf(stack))
     await write('/etc/ceph/ceph.client.admin.keyring', await readFile(stack.keyring, 'utf8'))

@@ -8,8 +8,11 @@ import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type GuestImage, INIT } from './image.js'
 
-/** Emulated on a busy processor, it boots in far less. */
-const SILENCE_MS = 300_000
+/** What a script may take. Emulated on a busy processor, each of them takes far less. */
+const RUN_MS = 300_000
+
+/** Longer: one has to wait while another script runs. In that time a guest boots, too. */
+const SILENCE_MS = 2 * RUN_MS
 
 /** The network that QEMU itself provides, and its own address in it, by which the guest reaches all others. */
 export const ROUTER = '10.0.2.2'
@@ -59,20 +62,26 @@ export class Guest {
     ended.catch(() => {})
   }
 
-  /** Runs a script of the shell; gives what it prints. Rejects with what it says where it fails. */
-  async run(script: string, input = ''): Promise<string> {
+  /** Runs a script of the shell; gives what it prints. Rejects with what it says where it fails, or is not done in time. */
+  async run(script: string, { input = '', limitMs = RUN_MS } = {}): Promise<string> {
     const agent = await Agent.connect(this.#path('agent'))
     try {
       const args = { path: '/bin/sh', arg: ['-ec', script], 'input-data': toBase64(input), 'capture-output': true }
       const { pid } = await agent.ask<{ pid: number }>('guest-exec', args)
-      for (;;) {
+      for (const giveUpAt = Date.now() + limitMs; ; await sleep(50)) {
         const status = await agent.ask<ExecStatus>('guest-exec-status', { pid })
         if (status.exited) return outputOf(script, status)
-        await sleep(50)
+        if (Date.now() > giveUpAt) return await this.#giveUp(agent, pid, `${script}: not done in ${limitMs / 1000} s`)
       }
     } finally {
       agent.close()
     }
+  }
+
+  /** What the script has started, and has not ended with it, goes on. */
+  async #giveUp(agent: Agent, pid: number, why: string): Promise<never> {
+    await agent.ask('guest-exec', { path: '/bin/kill', arg: ['-KILL', String(pid)] })
+    throw new Error(why)
   }
 
   async #prepare(): Promise<void> {

@@ -13,7 +13,7 @@ import { findImage, type GuestImage } from './image.js'
 import { clusterAddress, gateways, labFolder } from './lab.js'
 
 /** Longer than any file takes on a busy machine. */
-const limitSeconds = 1800
+const limitSeconds = 7200
 
 // With this process, the first of its namespace, all others end: also when whoever waits for it has gone without a word.
 process.stdin.on('end', () => process.exit(1)).resume()
@@ -43,7 +43,7 @@ async function makeNetwork(): Promise<void> {
 
 async function startCluster(): Promise<Stack> {
   const dir = join(labFolder, 'cluster')
-  const stack = await startStack({ dir, address: clusterAddress, services: ['mds', 'dashboard'] })
+  const stack = await startStack({ dir, address: clusterAddress, services: ['mds', 'dashboard', 'rabbitmq'] })
   say('cluster')
   return stack
 }
