@@ -8,6 +8,9 @@ import { Guest, ROUTER } from './guest.js'
 export const ISCSI_PORT = 3260
 export const API_PORT = 5000
 
+/** What a gateway may take for one thing: less than an agent waits for all that it asks for at once. */
+export const GATEWAY_SECONDS = 150
+
 /** No secret: only the namespace reaches it. */
 const user = 'gateway'
 const password = 'gateway-password'
@@ -120,6 +123,7 @@ function gatewayConf({ dashboard }: Stack, all: readonly Gateway[]): string {
     api_user: user,
     api_password: password,
     trusted_ip_list: callers.join(','),
+    time_out: GATEWAY_SECONDS,
     // There is no /dev/log.
     log_to_stderr: true,
   }

@@ -8,7 +8,8 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { type Stack, startStack } from '../../../src/dev/stack.js'
-import { API_PORT, ISCSI_PORT } from './gateway.js'
+import { run } from '../cluster.js'
+import { API_PORT, GATEWAY_SECONDS, ISCSI_PORT } from './gateway.js'
 import { findImage, type GuestImage } from './image.js'
 import { clusterAddress, gateways, labFolder } from './lab.js'
 
@@ -60,6 +61,8 @@ if (image === undefined) throw new Error('there is no image of a guest: npm run 
 await makeNetwork()
 const [stack] = await Promise.all([startCluster(), boot(image)])
 Object.assign(process.env, stack.env)
+// It would wait for 45 seconds, and some of what is emulated on a busy machine takes more.
+await run('ceph', 'dashboard', 'set-rest-requests-timeout', String(GATEWAY_SECONDS))
 await Promise.all(
   gateways.map(async gateway => {
     await gateway.configure(stack, gateways)
