@@ -146,11 +146,15 @@ export class CephIscsiDriver implements TargetDriver {
     if (stamp !== undefined && !mayComeYet(stamp)) await this.#stamps.remove(iqn)
   }
 
-  /** What has not come in all that time does not come any more. */
+  /**
+   * What has not come in all that time does not come any more. Twice the time: what was made anew since it was listed has a stamp
+   * that is younger.
+   */
   async #forgetUnanswered(listed: ReadonlyMap<string, GatewayTarget>): Promise<void> {
     for (const [iqn, stamp] of await this.#stamps.list()) {
-      const isForgotten = stamp.unansweredSince !== undefined && !mayComeYet(stamp) && !listed.has(iqn)
-      if (isForgotten) await this.#stamps.removeIfStill(iqn, stamp)
+      const { unansweredSince } = stamp
+      const isLate = unansweredSince !== undefined && Date.now() > Date.parse(unansweredSince) + 2 * lateMs
+      if (isLate && !listed.has(iqn)) await this.#stamps.removeIfStill(iqn, stamp)
     }
   }
 
@@ -216,7 +220,8 @@ export class CephIscsiDriver implements TargetDriver {
     const { iqn } = target
     await this.#checkFeatures(target)
     const before = await this.#stamps.read(iqn)
-    const stamp = { owner: target.portals[0]?.host, unansweredSince: before?.unansweredSince }
+    const earlier = before !== undefined && mayComeYet(before) && { unansweredSince: before.unansweredSince }
+    const stamp = { owner: target.portals[0]?.host, ...earlier }
     await this.#stamps.write(iqn, { ...stamp, unansweredSince: new Date().toISOString() })
     const body = { target_iqn: iqn, ...bodyOf(target) }
     try {

@@ -262,7 +262,7 @@ t.test('ceph-iscsi', async t => {
       t.teardown(() => {
         Date.now = now
       })
-      Date.now = () => now() + 700_000
+      Date.now = () => now() + 1_300_000
       await driver.differing([])
       fake.doLate()
       t.same(await driver.list(), [], "it is somebody else's")
