@@ -5,6 +5,7 @@
       "native/addon.cc",
       "native/cephfs/directory.cc",
       "native/cephfs/file.cc",
+      "native/cephfs/inode.cc",
       "native/cephfs/library.cc",
       "native/cephfs/mount.cc",
       "native/cephfs/mounted.cc",

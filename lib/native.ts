@@ -23,6 +23,7 @@ export type ImageWatchHandle = Handle<'imageWatch'>
 export type QuiesceWatchHandle = Handle<'quiesceWatch'>
 export type FileSystemHandle = Handle<'fileSystem'>
 export type FileHandle = Handle<'file'>
+export type OpenDirectoryHandle = Handle<'openDirectory'>
 export type DirectoryHandle = Handle<'directory'>
 export type RemovalHandle = Handle<'removal'>
 export type AnyHandle =
@@ -35,6 +36,7 @@ export type AnyHandle =
   | QuiesceWatchHandle
   | FileSystemHandle
   | FileHandle
+  | OpenDirectoryHandle
   | DirectoryHandle
   | RemovalHandle
 export type AbortToken = Handle<'abortToken'>
@@ -609,17 +611,29 @@ export interface Native {
   /** Answers how many microseconds it took. */
   mountedProbe(mount: NativePath, name: string, content: Uint8Array, token?: Token): Promise<number>
 
-  fileGetXattrs(file: FileHandle, names: readonly string[], token?: Token): Promise<(Buffer | null)[]>
-  fileSetXattr(file: FileHandle, name: string, value: Uint8Array, flags: number, token?: Token): Promise<void>
-  /** Of a directory. What has been changed has `was`. */
-  fileEnsureDirectories(
-    file: FileHandle,
+  /** Holds a directory, found by one name after the other; no symbolic link is followed. */
+  directoryHold(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<OpenDirectoryHandle>
+  directoryStat(directory: OpenDirectoryHandle, token?: Token): Promise<NativeFileStat>
+  /** Null for those that are not there. */
+  directoryGetXattrs(
+    directory: OpenDirectoryHandle,
+    names: readonly string[],
+    token?: Token,
+  ): Promise<(Buffer | null)[]>
+  directorySetXattr(
+    directory: OpenDirectoryHandle,
+    name: string,
+    value: Uint8Array,
+    flags: number,
+    token?: Token,
+  ): Promise<void>
+  /** What has been changed has `was`. */
+  directoryEnsure(
+    directory: OpenDirectoryHandle,
     directories: readonly { path: string; uid: number; gid: number; mode: number }[],
     token?: Token,
   ): Promise<{ made: boolean; was?: { uid: number; gid: number; mode: number } }[]>
 
-  /** Opens a directory as a file, by one name after the other, and follows no symbolic link. */
-  directoryHold(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<FileHandle>
   directoryOpen(mount: FileSystemHandle, path: NativePath, token?: Token): Promise<DirectoryHandle>
   /** Fewer than the limit at the end only. */
   directoryRead(

@@ -175,7 +175,7 @@ export class FileSystem extends FileTree implements AsyncDisposable {
    * @throws {SymbolicLinkError} one is a symbolic link @throws {NotDirectoryError} @throws {FileNotFoundError}
    * @throws {TimeoutError} no answer in time
    *
-   * @implements ceph_open ceph_openat
+   * @implements ceph_ll_lookup_root ceph_ll_lookup ceph_ll_put
    */
   async openDirectory(path: FilePath, options: CallOptions = {}): Promise<OpenDirectory> {
     const at = checkPath('path', path)

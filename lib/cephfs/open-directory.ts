@@ -1,7 +1,7 @@
 import type { CallOptions } from '../call.js'
 import { checkData, checkInteger, checkKey, checkMembers, wrongType, wrongValue } from '../check.js'
 import type { Resource } from '../errors.js'
-import { type AbortToken, type FileHandle, native } from '../native.js'
+import { type AbortToken, native, type OpenDirectoryHandle } from '../native.js'
 import type { Bytes } from '../rados/write-operation.js'
 import type { Calls } from './calls.js'
 import { failure } from './failure.js'
@@ -51,13 +51,13 @@ const maxMode = 0o7777
  */
 export class OpenDirectory implements AsyncDisposable {
   readonly path: string
-  readonly #handle: FileHandle
+  readonly #handle: OpenDirectoryHandle
   readonly #resource: Resource
   readonly #calls: Calls
   readonly #readOnly: boolean
 
   /** @internal */
-  constructor(handle: FileHandle, resource: Resource, calls: Calls, readOnly: boolean) {
+  constructor(handle: OpenDirectoryHandle, resource: Resource, calls: Calls, readOnly: boolean) {
     this.path = resource.name
     this.#handle = handle
     this.#resource = resource
@@ -69,19 +69,19 @@ export class OpenDirectory implements AsyncDisposable {
     return this.#calls.closed
   }
 
-  /** @throws {TimeoutError} no answer in time */
+  /** @throws {TimeoutError} no answer in time @implements ceph_ll_getattr */
   async stat(options: CallOptions = {}): Promise<FileStat> {
-    return new FileStat(await this.#look(options, token => native.fileStat(this.#handle, token)))
+    return new FileStat(await this.#look(options, token => native.directoryStat(this.#handle, token)))
   }
 
-  /** The value of an extended attribute; undefined if there is none. @throws {TimeoutError} @implements ceph_fgetxattr */
+  /** The value of an extended attribute; undefined if there is none. @throws {TimeoutError} @implements ceph_ll_getxattr */
   async getXattr(name: string, options: CallOptions = {}): Promise<Buffer | undefined> {
     checkKey('name', name)
     const [value] = await this.#xattrs([name], this.#resource, options)
     return value ?? undefined
   }
 
-  /** As `setXattr()` of the file system. @throws {PermissionError} @throws {TimeoutError} @implements ceph_fsetxattr */
+  /** As `setXattr()` of the file system. @throws {PermissionError} @throws {TimeoutError} @implements ceph_ll_setxattr */
   async setXattr(name: string, value: Bytes, options: SetXattrOptions = {}): Promise<void> {
     checkKey('name', name)
     const data = checkData('value', value)
@@ -106,7 +106,7 @@ export class OpenDirectory implements AsyncDisposable {
     checkQuota(quota)
     const resource = this.#quotaResource
     const set = (xattr: string, value: Buffer) => this.#setXattr(xattr, value, 0, resource, options)
-    return changeQuota(quota, { resource, syscall: 'ceph_fsetxattr', set, get: () => this.getQuota(options) })
+    return changeQuota(quota, { resource, syscall: 'ceph_ll_setxattr', set, get: () => this.getQuota(options) })
   }
 
   /** As `usage()` of the file system. @throws {TimeoutError} */
@@ -124,7 +124,7 @@ export class OpenDirectory implements AsyncDisposable {
    * @throws {FileNotFoundError} the one above is not there; or somebody has removed this one
    * @throws {PermissionError} @throws {QuotaExceededError} @throws {TimeoutError}
    *
-   * @implements ceph_mkdirat ceph_statxat ceph_chownat ceph_chmodat ceph_fchown ceph_fchmod
+   * @implements ceph_ll_mkdir ceph_ll_setattr ceph_mount_perms
    */
   async ensureDirectories(
     directories: readonly WantedDirectory[],
@@ -132,7 +132,7 @@ export class OpenDirectory implements AsyncDisposable {
   ): Promise<EnsuredDirectory[]> {
     const wanted = checkWanted(directories)
     const ensured = await this.#change(this.#resource, options, token =>
-      native.fileEnsureDirectories(this.#handle, wanted, token),
+      native.directoryEnsure(this.#handle, wanted, token),
     )
     return ensured.map(({ made, was }, i) => ({ path: wanted[i]?.path ?? '', made, ...(was && { was }) }))
   }
@@ -151,11 +151,11 @@ export class OpenDirectory implements AsyncDisposable {
   }
 
   #xattrs(names: readonly string[], resource: Resource, options: CallOptions): Promise<(Buffer | null)[]> {
-    return this.#calls.call(resource, options, token => native.fileGetXattrs(this.#handle, names, token))
+    return this.#calls.call(resource, options, token => native.directoryGetXattrs(this.#handle, names, token))
   }
 
   #setXattr(name: string, value: Uint8Array, flags: number, resource: Resource, options: CallOptions): Promise<void> {
-    return this.#change(resource, options, token => native.fileSetXattr(this.#handle, name, value, flags, token))
+    return this.#change(resource, options, token => native.directorySetXattr(this.#handle, name, value, flags, token))
   }
 
   #look<T>(options: CallOptions, start: (token: AbortToken) => Promise<T>): Promise<T> {

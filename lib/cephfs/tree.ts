@@ -227,7 +227,7 @@ export abstract class FileTree {
    * @throws {FileNotFoundError} nothing is there
    * @throws {TimeoutError}
    *
-   * @implements ceph_open ceph_openat ceph_fdopendir ceph_unlinkat
+   * @implements ceph_ll_walk ceph_ll_opendir ceph_ll_releasedir ceph_ll_unlink ceph_ll_rmdir
    */
   async removeTree(path: FilePath, options: RemoveTreeOptions = {}): Promise<RemovedTree> {
     const at = checkEntryPath('path', path)

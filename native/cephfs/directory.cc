@@ -85,7 +85,6 @@ Array ReadDirectory(Directory& directory, uint32_t limit, bool as_buffers) {
 
 std::vector<std::string> TakeNames(ceph_mount_info* mount, ceph_dir_result* directory, size_t limit,
                                    const std::set<std::string>& except) {
-    const Cleanup close([&] { LIBCEPHFS(ceph_closedir)(mount, directory); });
     std::vector<std::string> names;
     struct dirent entry;
     while (names.size() < limit && Next(mount, directory, entry)) {
@@ -97,6 +96,7 @@ std::vector<std::string> TakeNames(ceph_mount_info* mount, ceph_dir_result* dire
 std::vector<std::string> ReadNames(Mount& mount, const char* path) {
     ceph_dir_result* directory = nullptr;
     CEPHFS(ceph_opendir, mount, path, &directory);
+    const Cleanup close([&] { LIBCEPHFS(ceph_closedir)(mount, directory); });
     return TakeNames(mount, directory, SIZE_MAX);
 }
 

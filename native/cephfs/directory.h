@@ -6,7 +6,7 @@
 
 namespace cephkit {
 
-// [worker] The first names in the cursor, which is closed.
+// [worker] The next names of the cursor. Fewer than the limit at the end only.
 std::vector<std::string> TakeNames(ceph_mount_info* mount, ceph_dir_result* directory, size_t limit,
                                    const std::set<std::string>& except = {});
 

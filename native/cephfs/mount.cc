@@ -1,5 +1,7 @@
 #include "cephfs/mount.h"
 
+#include <unistd.h>
+
 #include "cephfs/path.h"
 
 namespace cephkit {
@@ -30,7 +32,8 @@ std::shared_ptr<Handle> MountFileSystem(Cluster& cluster, const NullableString& 
     if (name.text) CEPHFS(ceph_select_filesystem, mount, name);
     SetUser(mount, uid, gid);
     CEPHFS(ceph_mount, mount, root);
-    return std::make_shared<Mount>(cluster.shared_from_this(), owned.release());
+    const bool is_root = uid == 0 || (uid == own_id && geteuid() == 0);
+    return std::make_shared<Mount>(cluster.shared_from_this(), owned.release(), is_root);
 }
 
 int NoFollow(bool follow) {

@@ -15,14 +15,17 @@ class Mount : public Handle {
 public:
     static constexpr const char* kKind = "a file system";
 
-    Mount(std::shared_ptr<Handle> cluster, ceph_mount_info* mount)
-        : Handle(std::move(cluster)), mount_(mount) {}
+    Mount(std::shared_ptr<Handle> cluster, ceph_mount_info* mount, bool is_root)
+        : Handle(std::move(cluster)), mount_(mount), is_root_(is_root) {}
     operator ceph_mount_info*() const { return mount_; }
+    // Whether calls are made on behalf of root.
+    bool is_root() const { return is_root_; }
 
 private:
     void Destroy() override;
 
     ceph_mount_info* mount_;
+    const bool is_root_;
 };
 
 // What CephFS knows of a file, for JavaScript.

@@ -2,7 +2,6 @@
 
 #include <map>
 
-#include "cephfs/file.h"
 #include "cephfs/path.h"
 
 namespace cephkit {
@@ -10,49 +9,31 @@ namespace {
 
 using Names = std::vector<std::string>;
 
+// None, of `/` and `.`.
 Names NamesOf(const std::string& path) {
     Names names;
     for (size_t at = 0; at < path.size();) {
         const size_t end = std::min(path.find('/', at), path.size());
-        if (end > at) names.push_back(path.substr(at, end - at));
+        std::string name = path.substr(at, end - at);
+        if (!name.empty() && name != ".") names.push_back(std::move(name));
         at = end + 1;
     }
     return names;
 }
 
-class Descriptor {
-public:
-    Descriptor(ceph_mount_info* mount, int fd) : mount_(mount), fd_(fd) {}
-    Descriptor(Descriptor&& other) noexcept : mount_(other.mount_), fd_(other.Take()) {}
-    ~Descriptor() {
-        if (fd_ >= 0) LIBCEPHFS(ceph_close)(mount_, fd_);
-    }
-    Descriptor& operator=(Descriptor&& other) noexcept {
-        std::swap(fd_, other.fd_);
-        return *this;
-    }
-
-    int fd() const { return fd_; }
-    int Take() { return std::exchange(fd_, -1); }
-
-private:
-    ceph_mount_info* mount_;
-    int fd_;
-};
-
-Descriptor OpenBelow(ceph_mount_info* mount, int parent, const std::string& name) {
-    const int fd = LIBCEPHFS(ceph_openat)(mount, parent, name.c_str(), directory_flags, 0);
-    return {mount, Check("ceph_openat", IfDirectory(mount, fd), name)};
+std::shared_ptr<Handle> Open(Mount& mount, const Path& path) {
+    InodeRef directory = RootOf(mount);
+    for (const auto& name : NamesOf(path.bytes))
+        directory = LookUpDirectory(mount, directory, name);
+    return std::make_shared<OpenDirectory>(std::static_pointer_cast<Mount>(mount.shared_from_this()),
+                                           std::move(directory));
 }
 
-std::shared_ptr<Handle> Open(Mount& mount, const Path& path) {
-    Descriptor directory(mount, CEPHFS(ceph_open, mount, "/", directory_flags, 0));
-    for (const auto& name : NamesOf(path.bytes))
-        directory = OpenBelow(mount, directory.fd(), name);
-    auto file =
-        std::make_shared<File>(std::static_pointer_cast<Mount>(mount.shared_from_this()), directory.Take());
-    file->is_directory = true;
-    return file;
+Object Stat(OpenDirectory& directory) {
+    struct ceph_statx stat;
+    CEPHFS(ceph_ll_getattr, directory.mount(), directory.inode(), &stat, stat_wanted, 0,
+           LIBCEPHFS(ceph_mount_perms)(directory.mount()));
+    return ToObject(stat);
 }
 
 // A directory that is to be there, below the one that is open; without a name it is that one.
@@ -71,76 +52,109 @@ Object Was(const struct ceph_statx& stat) {
     return {{"uid", stat.stx_uid}, {"gid", stat.stx_gid}, {"mode", uint32_t{stat.stx_mode} & permissions}};
 }
 
+// On whose behalf something is made.
+class Maker {
+public:
+    // In root's own directories, too, where its group may write.
+    Maker(uint32_t uid, uint32_t gid) : perms_(LIBCEPHFS(ceph_userperm_new)(uid, gid, 1, &root_group_)) {}
+    Maker(const Maker&) = delete;
+    ~Maker() { LIBCEPHFS(ceph_userperm_destroy)(perms_); }
+    operator const UserPerm*() const { return perms_; }
+
+private:
+    gid_t root_group_ = 0;
+    UserPerm* perms_;
+};
+
 class Layout {
 public:
-    explicit Layout(File& base) : mount_(base.mount()), base_(base.fd()) {}
+    explicit Layout(OpenDirectory& base) : mount_(base.mount()), base_(base.inode()) {}
 
     Object Ensure(const Wanted& wanted) {
-        if (wanted.names.empty()) return EnsureBase(wanted);
-        const Names above(wanted.names.begin(), wanted.names.end() - 1);
-        const std::string& name = wanted.names.back();
-        const int parent = Open(above);
-        bool made = false;
         struct ceph_statx stat;
-        while (!Look(parent, name, stat)) {
-            const int result = LIBCEPHFS(ceph_mkdirat)(mount_, parent, name.c_str(), wanted.mode);
-            // Somebody else may have been faster.
-            if (result != -EEXIST) made = Check("ceph_mkdirat", result, name) == 0;
-        }
-        if (!S_ISDIR(stat.stx_mode)) throw Failure{"ceph_mkdirat", ENOTDIR, name};
-        const auto was = Mend(
-            stat, wanted,
-            [&] {
-                CEPHFS(ceph_chownat, mount_, parent, name.c_str(), wanted.uid, wanted.gid,
-                       AT_SYMLINK_NOFOLLOW);
-            },
-            [&] { CEPHFS(ceph_chmodat, mount_, parent, name.c_str(), wanted.mode, AT_SYMLINK_NOFOLLOW); });
+        const auto [inode, made] = FindOrMake(wanted, stat);
+        const auto was = Mend(inode, stat, wanted);
         return {{"made", made}, {"was", made ? Value() : was}};
     }
 
 private:
-    Object EnsureBase(const Wanted& wanted) {
-        struct ceph_statx stat;
-        CEPHFS(ceph_fstatx, mount_, base_, &stat, wanted_stat, 0);
-        const auto was = Mend(
-            stat, wanted, [&] { CEPHFS(ceph_fchown, mount_, base_, wanted.uid, wanted.gid); },
-            [&] { CEPHFS(ceph_fchmod, mount_, base_, wanted.mode); });
-        return {{"made", false}, {"was", was}};
+    std::pair<Inode*, bool> FindOrMake(const Wanted& wanted, struct ceph_statx& stat) {
+        if (wanted.names.empty()) {
+            CEPHFS(ceph_ll_getattr, mount_, base_, &stat, wanted_stat, 0, perms());
+            return {base_, false};
+        }
+        const Names above(wanted.names.begin(), wanted.names.end() - 1);
+        Inode* parent = Open(above);
+        for (;;) {
+            if (Inode* found = Find(parent, wanted.names, stat)) return {found, false};
+            // Somebody else may be faster, and then it is found.
+            if (Inode* made = Make(parent, wanted, stat)) return {made, true};
+        }
     }
 
-    // False when there is nothing of that name.
-    bool Look(int parent, const std::string& name, struct ceph_statx& stat) {
-        const int result =
-            LIBCEPHFS(ceph_statxat)(mount_, parent, name.c_str(), &stat, wanted_stat, AT_SYMLINK_NOFOLLOW);
-        if (result == -ENOENT) return false;
-        Check("ceph_statxat", result, name);
-        return true;
+    // NULL when there is nothing of that name.
+    Inode* Find(Inode* parent, const Names& names, struct ceph_statx& stat) {
+        try {
+            auto found = LookUp(mount_, parent, names.back(), &stat, wanted_stat);
+            if (!S_ISDIR(stat.stx_mode)) throw Failure{"ceph_ll_mkdir", ENOTDIR, names.back()};
+            return Known(names, std::move(found));
+        } catch (const Failure& failure) {
+            if (failure.error == ENOENT) return nullptr;
+            throw;
+        }
     }
 
-    // What it was, if it was not as wanted. The mode comes last: a change of the owner takes some of it away.
-    template <typename Chown, typename Chmod>
-    static Value Mend(const struct ceph_statx& stat, const Wanted& wanted, Chown chown, Chmod chmod) {
+    // NULL when there is something of that name.
+    Inode* Make(Inode* parent, const Wanted& wanted, struct ceph_statx& stat) {
+        const std::string& name = wanted.names.back();
+        Inode* made = nullptr;
+        const auto make = [&](const UserPerm* maker) {
+            return LIBCEPHFS(ceph_ll_mkdir)(mount_, parent, name.c_str(), wanted.mode, &made, &stat,
+                                            wanted_stat, AT_SYMLINK_NOFOLLOW, maker);
+        };
+        // By its owner-to-be, where root may say so: it takes a request less than to give it away.
+        int result = mount_.is_root() ? make(Maker(wanted.uid, wanted.gid)) : -EACCES;
+        if (result == -EACCES) result = make(perms());
+        if (result == -EEXIST) return nullptr;
+        Check("ceph_ll_mkdir", result, result < 0 ? name : "");
+        return Known(wanted.names, {mount_, made});
+    }
+
+    // What it was, if it was not as wanted.
+    Value Mend(Inode* inode, const struct ceph_statx& stat, const Wanted& wanted) {
         const bool owned = stat.stx_uid == wanted.uid && stat.stx_gid == wanted.gid;
         const bool permitted = (stat.stx_mode & permissions) == wanted.mode;
-        if (!owned) chown();
-        if (!permitted || (!owned && (wanted.mode & (S_ISUID | S_ISGID)) != 0)) chmod();
-        return owned && permitted ? Value() : Value(Was(stat));
+        if (owned && permitted) return {};
+        struct ceph_statx change = {};
+        change.stx_uid = wanted.uid;
+        change.stx_gid = wanted.gid;
+        change.stx_mode = wanted.mode;
+        // The mode, too: a change of the owner alone takes some of it away.
+        const int mask = (owned ? 0 : CEPH_SETATTR_UID | CEPH_SETATTR_GID) | CEPH_SETATTR_MODE;
+        CEPHFS(ceph_ll_setattr, mount_, inode, &change, mask, perms());
+        return Was(stat);
     }
 
-    int Open(const Names& names) {
+    Inode* Open(const Names& names) {
         if (names.empty()) return base_;
-        const auto known = opened_.find(names);
-        if (known != opened_.end()) return known->second.fd();
-        const int parent = Open(Names(names.begin(), names.end() - 1));
-        return opened_.emplace(names, OpenBelow(mount_, parent, names.back())).first->second.fd();
+        const auto known = known_.find(names);
+        if (known != known_.end()) return known->second;
+        Inode* parent = Open(Names(names.begin(), names.end() - 1));
+        return Known(names, LookUpDirectory(mount_, parent, names.back()));
     }
 
-    ceph_mount_info* mount_;
-    int base_;
-    std::map<Names, Descriptor> opened_;
+    Inode* Known(const Names& names, InodeRef inode) {
+        return known_.emplace(names, std::move(inode)).first->second;
+    }
+
+    const UserPerm* perms() const { return LIBCEPHFS(ceph_mount_perms)(mount_); }
+
+    Mount& mount_;
+    Inode* base_;
+    std::map<Names, InodeRef> known_;
 };
 
-Array Ensure(File& base, const WantedList& list) {
+Array Ensure(OpenDirectory& base, const WantedList& list) {
     Layout layout(base);
     Array results;
     for (const auto& wanted : list)
@@ -149,16 +163,6 @@ Array Ensure(File& base, const WantedList& list) {
 }
 
 }  // namespace
-
-int IfDirectory(ceph_mount_info* mount, int fd) {
-    if (fd < 0) return fd;
-    // Of what is known without asking.
-    struct ceph_statx stat;
-    const int result = LIBCEPHFS(ceph_fstatx)(mount, fd, &stat, CEPH_STATX_MODE, AT_NO_ATTR_SYNC);
-    if (result == 0 && S_ISDIR(stat.stx_mode)) return fd;
-    LIBCEPHFS(ceph_close)(mount, fd);
-    return result < 0 ? result : -ENOTDIR;
-}
 
 template <>
 struct Parameter<const WantedList&> : PlainParameter<WantedList> {
@@ -188,7 +192,8 @@ private:
 
 void InitOpenDirectory(Exports& exports) {
     exports.Blocking<Open>("directoryHold");
-    exports.Blocking<Ensure>("fileEnsureDirectories");
+    exports.Blocking<Stat>("directoryStat");
+    exports.Blocking<Ensure>("directoryEnsure");
 }
 
 }  // namespace cephkit

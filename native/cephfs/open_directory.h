@@ -1,14 +1,29 @@
-// Directories that are held open, and what is made below them. No symbolic link is followed: each name is
-// looked up in the directory that is open, so whoever puts a link where a directory was leads nowhere.
+// Directories that are held, and what is made below them. No symbolic link is followed: each name is looked
+// up in the directory that is held, so whoever puts a link where a directory was leads nowhere.
+//
+// Owns:    a reference to an inode.
+// Closes:  as every handle.
 #pragma once
+#include "cephfs/inode.h"
 #include "cephfs/mount.h"
 
 namespace cephkit {
 
-constexpr int directory_flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+class OpenDirectory : public Handle {
+public:
+    static constexpr const char* kKind = "an open directory";
 
-// [worker] What libcephfs has opened with those, or -ENOTDIR: it does not look whether it is a directory.
-int IfDirectory(ceph_mount_info* mount, int fd);
+    OpenDirectory(std::shared_ptr<Mount> mount, InodeRef inode)
+        : Handle(mount), mount_(std::move(mount)), inode_(std::move(inode)) {}
+    Mount& mount() const { return *mount_; }
+    Inode* inode() const { return *inode_; }
+
+private:
+    void Destroy() override { inode_.reset(); }
+
+    std::shared_ptr<Mount> mount_;
+    std::optional<InodeRef> inode_;
+};
 
 void InitOpenDirectory(Exports& exports);
 

@@ -4,8 +4,7 @@
 #include <mutex>
 #include <set>
 
-#include "cephfs/directory.h"
-#include "cephfs/open_directory.h"
+#include "cephfs/inode.h"
 #include "cephfs/path.h"
 #include "cephfs/snapshot.h"
 
@@ -28,7 +27,7 @@ bool IsOfTheEntry(int error) {
 // A directory on the way down. The last of its names is what is being removed: the next level, if there is
 // one.
 struct Level {
-    int fd;
+    InodeRef directory;
     std::vector<std::string> names = {};
     std::set<std::string> kept = {};
     bool read_to_end = false;
@@ -55,18 +54,18 @@ public:
     }
 
 private:
-    void Destroy() override {
-        while (!levels_.empty())
-            Leave();
-    }
+    void Destroy() override { levels_.clear(); }
 
     void Begin() {
-        const int fd = IfDirectory(mount_, LIBCEPHFS(ceph_open)(mount_, path_, directory_flags, 0));
-        if (fd == -ENOTDIR || fd == -ELOOP) {
+        Inode* found = nullptr;
+        struct ceph_statx stat;
+        CEPHFS(ceph_ll_walk, mount_, path_, &found, &stat, 0, AT_SYMLINK_NOFOLLOW | AT_NO_ATTR_SYNC, perms());
+        InodeRef inode(mount_, found);
+        if (S_ISDIR(stat.stx_mode)) {
+            levels_.push_back({std::move(inode)});
+        } else {
             CEPHFS(ceph_unlink, mount_, path_);
             removed_++;
-        } else {
-            levels_.push_back({Check("ceph_open", fd)});
         }
         begun_ = true;
     }
@@ -81,40 +80,38 @@ private:
 
     void RemoveEntry(Level& level) {
         const std::string& name = level.names.back();
-        int result = UnlinkAt(level, name, 0);
-        if (result == -EISDIR) result = UnlinkAt(level, name, AT_REMOVEDIR);
+        int result = LIBCEPHFS(ceph_ll_unlink)(mount_, level.directory, name.c_str(), perms());
+        if (result != -EISDIR) return Ended(level, "ceph_ll_unlink", result);
+        result = RemoveDirectory(level, name);
         if (result == -ENOTEMPTY) return Enter(level, name);
-        Ended(level, "ceph_unlinkat", result);
+        Ended(level, "ceph_ll_rmdir", result);
     }
 
     void Enter(Level& level, const std::string& name) {
-        const int fd =
-            IfDirectory(mount_, LIBCEPHFS(ceph_openat)(mount_, level.fd, name.c_str(), directory_flags, 0));
-        if (fd >= 0) {
-            levels_.push_back({fd});
-        } else if (fd != -ENOTDIR && fd != -ELOOP) {  // something else by now, for the next step
-            Ended(level, "ceph_openat", fd);
+        try {
+            levels_.push_back({LookUpDirectory(mount_, level.directory, name)});
+        } catch (const Failure& failure) {
+            // Something else by now, for the next step.
+            if (failure.error == ENOTDIR || failure.error == ELOOP) return;
+            Ended(level, "ceph_ll_lookup", -failure.error);
         }
     }
 
     void Read(Level& level) {
-        ceph_dir_result* directory = nullptr;
-        const int result = LIBCEPHFS(ceph_fdopendir)(mount_, level.fd, &directory);
-        if (result < 0 && IsOfTheEntry(-result)) {
-            Keep("", "ceph_fdopendir", -result);
-            return Leave(Outcome::kKept);
+        try {
+            level.names = NamesIn(mount_, level.directory, names_at_once, level.kept);
+        } catch (const Failure& failure) {
+            return KeepFor(failure);
         }
-        Check("ceph_fdopendir", result);
-        level.names = TakeNames(mount_, directory, names_at_once, level.kept);
         level.read_to_end = level.names.size() < names_at_once;
     }
 
     // Before it is left, for it may have to be looked at again.
     void RemoveEmptied(Level& level) {
         const bool is_top = levels_.size() == 1;
-        const int result = is_top ? LIBCEPHFS(ceph_rmdir)(mount_, path_)
-                                  : UnlinkAt(levels_[levels_.size() - 2],
-                                             levels_[levels_.size() - 2].names.back(), AT_REMOVEDIR);
+        const int result =
+            is_top ? LIBCEPHFS(ceph_rmdir)(mount_, path_)
+                   : RemoveDirectory(levels_[levels_.size() - 2], levels_[levels_.size() - 2].names.back());
         if (result == -ENOTEMPTY) return LookAgain(level);
         if (result == 0 || result == -ENOENT) {
             removed_ += result == 0;
@@ -125,24 +122,36 @@ private:
         Leave(Outcome::kKept);
     }
 
+    // What is there that was not read: snapshots, or what somebody has made since.
     void LookAgain(Level& level) {
-        const auto snapshots = SnapshotNamesBelow(mount_, level.fd);
-        const char* syscall = "ceph_rmdir";
-        int error = ENOTEMPTY;
-        if (level.rounds++ < most_rounds && (snapshots.empty() || snapshots_)) {
+        try {
+            const auto snapshots = SnapshotNamesBelow(mount_, level.directory);
+            if (level.rounds++ == most_rounds || (!snapshots.empty() && !snapshots_)) {
+                Keep("", "ceph_rmdir", ENOTEMPTY, snapshots);
+                return Leave(Outcome::kKept);
+            }
             level.read_to_end = false;
-            error = RemoveSnapshots(level, snapshots);
+            const int error = RemoveSnapshots(level, snapshots);
             if (error == 0) return;
-            syscall = "ceph_rmsnap";
+            Keep("", "ceph_rmsnap", error, snapshots);
+            Leave(Outcome::kKept);
+        } catch (const Failure& failure) {
+            KeepFor(failure);
         }
-        Keep("", syscall, error, snapshots);
+    }
+
+    // The directory that is being removed. Somebody else may have done so.
+    void KeepFor(const Failure& failure) {
+        if (failure.error == ENOENT) return Leave(Outcome::kGone);
+        if (!IsOfTheEntry(failure.error)) throw failure;
+        Keep("", failure.syscall.c_str(), failure.error);
         Leave(Outcome::kKept);
     }
 
     // 0, or what is wrong with those.
     int RemoveSnapshots(const Level& level, const std::vector<std::string>& snapshots) {
         try {
-            if (!snapshots.empty()) RemoveSnapshotsBelow(mount_, level.fd, snapshots);
+            if (!snapshots.empty()) RemoveSnapshotsBelow(mount_, level.directory, snapshots);
             return 0;
         } catch (const Failure& failure) {
             // Somebody else was faster.
@@ -166,16 +175,11 @@ private:
     enum class Outcome { kGone, kKept };
 
     void Leave(Outcome outcome) {
-        Leave();
+        levels_.pop_back();
         if (levels_.empty()) return;
         Level& above = levels_.back();
         if (outcome == Outcome::kKept) above.kept.insert(above.names.back());
         above.names.pop_back();
-    }
-
-    void Leave() {
-        LIBCEPHFS(ceph_close)(mount_, levels_.back().fd);
-        levels_.pop_back();
     }
 
     // Below the directory that is open, or that itself.
@@ -193,9 +197,11 @@ private:
                                {"snapshots", std::move(names)}});
     }
 
-    int UnlinkAt(const Level& level, const std::string& name, int flags) {
-        return LIBCEPHFS(ceph_unlinkat)(mount_, level.fd, name.c_str(), flags);
+    int RemoveDirectory(const Level& level, const std::string& name) {
+        return LIBCEPHFS(ceph_ll_rmdir)(mount_, level.directory, name.c_str(), perms());
     }
+
+    const UserPerm* perms() const { return LIBCEPHFS(ceph_mount_perms)(mount_); }
 
     ceph_mount_info* mount_;
     const EntryPath path_;

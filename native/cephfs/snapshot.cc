@@ -33,8 +33,8 @@ bool IsOfAbove(const std::string& name) {
     return name[0] == '_';
 }
 
-int OpenFolder(ceph_mount_info* mount, int fd) {
-    return CEPHFS(ceph_openat, mount, fd, FolderName(mount).c_str(), O_RDONLY | O_DIRECTORY, 0);
+InodeRef FolderOf(ceph_mount_info* mount, Inode* directory) {
+    return LookUpDirectory(mount, directory, FolderName(mount));
 }
 
 void Remove(Mount& mount, const Path& path, const char* name) {
@@ -80,21 +80,16 @@ Array ListSnapshots(Mount& mount, const Path& path) {
 
 }  // namespace
 
-std::vector<std::string> SnapshotNamesBelow(ceph_mount_info* mount, int fd) {
-    const int folder = OpenFolder(mount, fd);
-    const Cleanup close([&] { LIBCEPHFS(ceph_close)(mount, folder); });
-    ceph_dir_result* directory = nullptr;
-    CEPHFS(ceph_fdopendir, mount, folder, &directory);
-    auto names = TakeNames(mount, directory, SIZE_MAX);
+std::vector<std::string> SnapshotNamesBelow(ceph_mount_info* mount, Inode* directory) {
+    auto names = NamesIn(mount, FolderOf(mount, directory), SIZE_MAX);
     names.erase(std::remove_if(names.begin(), names.end(), IsOfAbove), names.end());
     return names;
 }
 
-void RemoveSnapshotsBelow(ceph_mount_info* mount, int fd, const std::vector<std::string>& names) {
-    const int folder = OpenFolder(mount, fd);
-    const Cleanup close([&] { LIBCEPHFS(ceph_close)(mount, folder); });
+void RemoveSnapshotsBelow(ceph_mount_info* mount, Inode* directory, const std::vector<std::string>& names) {
+    const InodeRef folder = FolderOf(mount, directory);
     for (const auto& name : names)
-        CEPHFS(ceph_unlinkat, mount, folder, name.c_str(), AT_REMOVEDIR);
+        CEPHFS(ceph_ll_rmdir, mount, folder, name.c_str(), LIBCEPHFS(ceph_mount_perms)(mount));
 }
 
 void InitFileSystemSnapshot(Exports& exports) {

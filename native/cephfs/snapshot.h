@@ -3,15 +3,16 @@
 #include <string>
 #include <vector>
 
+#include "cephfs/inode.h"
 #include "cephfs/mount.h"
 
 namespace cephkit {
 
-// [worker] The names of those of an open directory itself.
-std::vector<std::string> SnapshotNamesBelow(ceph_mount_info* mount, int fd);
+// [worker] The names of those of a directory itself.
+std::vector<std::string> SnapshotNamesBelow(ceph_mount_info* mount, Inode* directory);
 
 // [worker] Those must be there.
-void RemoveSnapshotsBelow(ceph_mount_info* mount, int fd, const std::vector<std::string>& names);
+void RemoveSnapshotsBelow(ceph_mount_info* mount, Inode* directory, const std::vector<std::string>& names);
 
 void InitFileSystemSnapshot(Exports& exports);
 

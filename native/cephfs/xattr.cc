@@ -1,6 +1,6 @@
 #include "cephfs/xattr.h"
 
-#include "cephfs/file.h"
+#include "cephfs/open_directory.h"
 #include "cephfs/path.h"
 #include "runtime/list.h"
 
@@ -74,23 +74,26 @@ void Set(Mount& mount, const Path& path, const char* name, const Bytes& value, i
     }
 }
 
-// The same of what is open.
+// The same of a directory that is held.
 
-Array GetSomeOfFile(File& file, const StringList& names) {
+Array GetSomeOfDirectory(OpenDirectory& directory, const StringList& names) {
+    const UserPerm* perms = LIBCEPHFS(ceph_mount_perms)(directory.mount());
     Array values;
     for (const auto& name : names) {
         std::string value;
         const int size = Fill(value, [&](char* data, size_t size) {
-            return LIBCEPHFS(ceph_fgetxattr)(file.mount(), file.fd(), name.c_str(), data, size);
+            return LIBCEPHFS(ceph_ll_getxattr)(directory.mount(), directory.inode(), name.c_str(), data, size,
+                                               perms);
         });
-        if (size != -ENODATA) Check("ceph_fgetxattr", size, size < 0 ? name : "");
+        if (size != -ENODATA) Check("ceph_ll_getxattr", size, size < 0 ? name : "");
         values.push_back(size == -ENODATA ? Value(nullptr) : Value(Bytes{std::move(value)}));
     }
     return values;
 }
 
-void SetOfFile(File& file, const char* name, const Bytes& value, int flags) {
-    CEPHFS(ceph_fsetxattr, file.mount(), file.fd(), name, value.data.data(), value.data.size(), flags);
+void SetOfDirectory(OpenDirectory& directory, const char* name, const Bytes& value, int flags) {
+    CEPHFS(ceph_ll_setxattr, directory.mount(), directory.inode(), name, value.data.data(), value.data.size(),
+           flags, LIBCEPHFS(ceph_mount_perms)(directory.mount()));
 }
 
 void Remove(Mount& mount, const Path& path, const char* name) {
@@ -117,8 +120,8 @@ void InitXattr(Exports& exports) {
     exports.Blocking<ListNames>("fileSystemListXattrs");
     exports.Blocking<Set>("fileSystemSetXattr");
     exports.Blocking<Remove>("fileSystemRemoveXattr");
-    exports.Blocking<GetSomeOfFile>("fileGetXattrs");
-    exports.Blocking<SetOfFile>("fileSetXattr");
+    exports.Blocking<GetSomeOfDirectory>("directoryGetXattrs");
+    exports.Blocking<SetOfDirectory>("directorySetXattr");
 }
 
 }  // namespace cephkit

@@ -77,11 +77,22 @@ export function checkTenantName(value: unknown): string {
   return checkTenant({ name: value, uid: firstId, gid: firstId }).name
 }
 
+/**
+ * What the tenant's own directory is made with: what is in it is made by its owner at once, who is of root's group for that, and
+ * need not be given away.
+ */
+export const newTenantMode = 0o775
+
+/** @param isNew - The tenant's own directory has just been made: it becomes what it is to be when all is in it. */
+export function directoriesOf(tenant: Tenant, isNew: boolean): WantedDirectory[] {
+  const root = { path: '.', uid: 0, gid: 0, mode: 0o755 }
+  return isNew ? [...innerDirectories(tenant), root] : [root, ...innerDirectories(tenant)]
+}
+
 /** Each directory behind the one that it is in. */
-export function directoriesOf({ uid, gid, webroots = [] }: Tenant): WantedDirectory[] {
+function innerDirectories({ uid, gid, webroots = [] }: Tenant): WantedDirectory[] {
   const own = (path: string, mode: number) => ({ path, uid, gid, mode })
   return [
-    { path: '.', uid: 0, gid: 0, mode: 0o755 },
     own('home', 0o700),
     own('webroots', 0o750),
     ...webroots.flatMap(({ name, public: hasPublic }) => [

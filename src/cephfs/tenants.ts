@@ -29,7 +29,7 @@ import {
   TenantNotFoundError,
 } from './errors.js'
 import { createMark, type Mark, markXattr, parseMark, readMark, replaceMark } from './mark.js'
-import { checkTenant, checkTenantName, directoriesOf, type Tenant } from './spec.js'
+import { checkTenant, checkTenantName, directoriesOf, newTenantMode, type Tenant } from './spec.js'
 
 /** For which job, and by whom. */
 export interface TenantMaker {
@@ -160,7 +160,7 @@ export class Tenants {
 
   async #furnish(directory: OpenDirectory, tenant: Tenant, made: boolean): Promise<EnsuredTenant> {
     const { name, quota } = tenant
-    const wanted = directoriesOf(tenant)
+    const wanted = directoriesOf(tenant, made)
     const ensured = await this.#ensureDirectories(directory, wanted, name)
     const limited = quota && (await limit(directory, quota, made))
     return {
@@ -251,7 +251,7 @@ export class Tenants {
   /** False if there is something. */
   async #mkdir(name: string): Promise<boolean> {
     try {
-      await this.files.mkdir(`/${name}`, { mode: 0o755 })
+      await this.files.mkdir(`/${name}`, { mode: newTenantMode })
       return true
     } catch (error) {
       if (error instanceof FileExistsError) return false

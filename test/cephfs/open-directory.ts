@@ -78,6 +78,33 @@ t.test('directories are made, and mended where they are otherwise', async t => {
   t.same(await base.ensureDirectories([]), [])
 })
 
+t.test('who mounts for another user makes directories with his rights alone', async t => {
+  const { cluster, files, root } = await testFileSystem(t)
+  for (const path of ['/his', '/everybodys', '/groups']) await files.mkdir(path)
+  await files.chown('/his', 1234, 1235)
+  await files.chmod('/everybodys', 0o777)
+  await files.chmod('/groups', 0o775)
+  await using his = await cluster.mountFileSystem({ root, uid: 1234, gid: 1235 })
+  await using base = await his.openDirectory('/')
+  const own = { uid: 1234, gid: 1235, mode: 0o700 }
+  t.match(await base.ensureDirectories([{ path: 'his/a', ...own }]), [{ made: true }])
+  await t.rejects(base.ensureDirectories([{ path: 'groups/a', ...own }]), { name: 'PermissionError' })
+  const others = { uid: 4321, gid: 4321, mode: 0o700 }
+  await t.rejects(base.ensureDirectories([{ path: 'everybodys/a', ...others }]), { name: 'PermissionError' })
+  t.not((await files.stat('/everybodys/a')).uid, 4321)
+})
+
+t.test('what a directory is in lends it no rights', async t => {
+  const { files, root } = await testFileSystem(t)
+  await files.mkdir('/shared')
+  await files.chown('/shared', 7, 8)
+  await files.chmod('/shared', 0o2777)
+  await using base = await files.openDirectory('/')
+  const wanted = { uid: 1234, gid: 1235, mode: 0o750 }
+  t.match(await base.ensureDirectories([{ path: 'shared/a', ...wanted }]), [{ made: true }])
+  t.strictSame((await ownersBelow(root, '/shared'))['/shared/a'], ['0o750', 1234, 1235])
+})
+
 t.test('a read-only mount changes nothing', async t => {
   const { cluster, root, files } = await testFileSystem(t)
   await files.mkdir('/a')
@@ -111,6 +138,22 @@ t.test('what is in a tree is removed past what cannot be', async t => {
   await files.symlink('nowhere', '/link')
   t.strictSame(await files.removeTree('/link'), { removed: 1, kept: [] })
   t.same(await files.readdir('/'), [])
+})
+
+t.test('a directory whose snapshots nobody may look at is told of, and the rest goes', async t => {
+  const { cluster, files, root } = await testFileSystem(t)
+  for (const path of ['/tree', '/tree/locked', '/tree/a', '/tree/z']) {
+    await files.mkdir(path)
+    await files.chown(path, 1234, 1234)
+  }
+  await files.createSnapshot('/tree/locked', 'one')
+  await files.chmod('/tree/locked', 0o600)
+  await using his = await cluster.mountFileSystem({ root, uid: 1234, gid: 1234 })
+  const { removed, kept } = await his.removeTree('/tree', { snapshots: true })
+  t.equal(removed, 2)
+  t.equal(kept.length, 1)
+  t.match(kept[0], { path: `${root}/tree/locked`, error: { name: 'PermissionError', code: 'EACCES' }, snapshots: [] })
+  t.strictSame(await files.removeTree('/tree', { snapshots: true }), { removed: 2, kept: [] })
 })
 
 t.test('quota and usage of all directories in one', async t => {
