@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import {
   BlocklistedError,
   ClosedError,
@@ -6,6 +7,7 @@ import {
   NotConnectedError,
   NotFoundError,
   TimeoutError,
+  toCephError,
 } from '../../lib/index.js'
 import type { Config } from '../config.js'
 import type { Logger } from '../log.js'
@@ -37,6 +39,7 @@ export class TenantBase {
   /**
    * @param work - What can be done again where it has been done in part.
    * @throws {TenantBaseNotFoundError}
+   * @throws {ClosedError} from `close()` on, also where it was begun before
    * @throws {MissingLibraryError} libcephfs is not installed
    */
   use<T>(work: (tenants: Tenants) => Promise<T>): Promise<T> {
@@ -71,11 +74,23 @@ export class TenantBase {
   }
 
   #shared(): Promise<FileSystem> {
+    // Nobody would unmount it.
+    if (this.#isClosed) return Promise.reject(this.#closed())
     if (this.#mounting) return this.#mounting
     const mounting = this.#mount()
     this.#mounting = mounting
     mounting.catch(() => this.#forget(mounting))
     return mounting
+  }
+
+  #closed(): Error {
+    const resource = { kind: 'fileSystem', name: this.#name } as const
+    return toCephError({ errno: -constants.errno.EBADF, syscall: 'close', message: '' }, resource)
+  }
+
+  get #name(): string {
+    const { fileSystem, tenantBase } = this.#options.config.cephfs
+    return `${fileSystem ?? ''}:${tenantBase}`
   }
 
   async #mount(): Promise<FileSystem> {
@@ -85,7 +100,7 @@ export class TenantBase {
       return await cluster.mountFileSystem({ name, root, ...asRoot })
     } catch (error) {
       if (!(error instanceof NotFoundError && error.syscall === 'ceph_mount')) throw error
-      throw new TenantBaseNotFoundError(`${name ?? ''}:${root}`, { cause: error })
+      throw new TenantBaseNotFoundError(this.#name, { cause: error })
     }
   }
 
@@ -106,7 +121,7 @@ export class TenantBase {
     files.close().catch(error => this.#options.log.info({ err: error }, 'the old mount is not closed'))
   }
 
-  /** Unmounts, if it is mounted. Safe to call again. @throws {TimeoutError} an MDS hangs */
+  /** Unmounts, if it is mounted, and it is not mounted again. Safe to call again. @throws {TimeoutError} an MDS hangs */
   async close(): Promise<void> {
     this.#isClosed = true
     const files = await this.#mounting?.catch(() => undefined)
