@@ -300,7 +300,7 @@ export class Tenants {
     if (count === 0) return
     const own = await this.files.listSnapshots(`/${name}`)
     const blockers = own.map(
-      (snapshot): Blocker => ({ kind: 'snapshot', name: `${this.pathOf(name)}@${snapshot.name}` }),
+      (snapshot): Blocker => ({ kind: 'snapshot', name: printable(`${this.pathOf(name)}@${snapshot.name}`) }),
     )
     throw new TenantHasSnapshotsError(this.pathOf(name), count, blockers)
   }
@@ -351,9 +351,9 @@ const longestPath = 300
 
 function notEmpty(path: string, kept: readonly KeptEntry[]): TenantNotEmptyError {
   const blockers = kept.flatMap((entry): Blocker[] => {
-    const name = printable(entry.path.slice(0, longestPath))
-    if (entry.snapshots.length === 0) return [{ kind: 'file', name }]
-    return entry.snapshots.map(snapshot => ({ kind: 'snapshot', name: `${name}@${snapshot}` }))
+    const name = entry.path.slice(0, longestPath)
+    if (entry.snapshots.length === 0) return [{ kind: 'file', name: printable(name) }]
+    return entry.snapshots.map(snapshot => ({ kind: 'snapshot', name: printable(`${name}@${snapshot}`) }))
   })
   const reason = printable(kept[0]?.error.message.slice(0, 2 * longestPath) ?? '')
   return new TenantNotEmptyError(path, reason, blockers.slice(0, mostNamed))

@@ -224,6 +224,23 @@ t.test('a tenant is removed, with all that is in it', async t => {
   t.match(await tenants.ensure(whole), { made: true }, 'and can be made again')
 })
 
+t.test('what a tenant has named drives no terminal', async t => {
+  const { tenants, files, root } = await testTenants(t)
+  await tenants.ensure(acme)
+  // What clears a screen, what sets the title of a window, and what turns text around.
+  const folder = 'a\u001b[2J\u009b31m'
+  const snapshot = 'b\u001b]0;c\u0007\u202e'
+  await files.mkdir(`/tenants/acme/home/${folder}`)
+  await files.createSnapshot(`/tenants/acme/home/${folder}`, snapshot)
+  await tenants.beginDelete('acme', { snapshots: true })
+  const error = await tenants.finishDelete('acme', {}).catch(error => error)
+  t.match(error, { name: 'TenantNotEmptyError' })
+  t.notMatch(error.message, /[\p{Cc}\p{Cf}]/u)
+  const shown = 'a\\u{1b}[2J\\u{9b}31m@b\\u{1b}]0;c\\u{7}\\u{202e}'
+  t.strictSame(error.blockers, [{ kind: 'snapshot', name: `${root}/tenants/acme/home/${shown}` }])
+  await tenants.delete('acme', { snapshots: true })
+})
+
 t.test('one with snapshots is not removed unless they may be', async t => {
   const { tenants, files, root } = await testTenants(t)
   await tenants.ensure(acme)
