@@ -182,21 +182,21 @@ export async function inTurn<T>(
   start: Start<T>,
 ): Promise<T> {
   let running: Promise<T> | undefined
-  let isLate = false
+  const begunAt = performance.now()
+  let lateness: Lateness | undefined
   const begin = (token: AbortToken) => {
     running = start(token)
     return running
   }
   const end = () => {
-    if (isLate) turns.late--
+    lateness?.end()
     turns.give()
   }
   try {
     return await call(resource, options && { signal: options.signal }, given => {
       const token = given ?? native.newAbortToken()
       const onLate = () => {
-        isLate = true
-        turns.late++
+        lateness = new Lateness(turns, begunAt + limit.limitMs)
         native.abort(token)
       }
       return inTime(resource, () => begin(token), limit, onLate)
@@ -204,6 +204,33 @@ export async function inTurn<T>(
   } finally {
     if (running) running.then(end, end)
     else turns.give()
+  }
+}
+
+/** Within which a timer is exact, in milliseconds. */
+const timerError = 10
+
+/** Of a call that nobody waits for any more. One that had to wait for its turn is not late before it has had all its time. */
+class Lateness {
+  readonly #turns: Turns
+  readonly #timer: NodeJS.Timeout | undefined
+  #isCounted = false
+
+  constructor(turns: Turns, lateAt: number) {
+    this.#turns = turns
+    const remaining = lateAt - performance.now()
+    if (remaining > timerError) this.#timer = setTimeout(() => this.#count(), remaining).unref()
+    else this.#count()
+  }
+
+  #count(): void {
+    this.#isCounted = true
+    this.#turns.late++
+  }
+
+  end(): void {
+    clearTimeout(this.#timer)
+    if (this.#isCounted) this.#turns.late--
   }
 }
 

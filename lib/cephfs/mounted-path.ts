@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { isAbsolute, resolve } from 'node:path'
 import { type CallOptions, call } from '../call.js'
@@ -46,13 +47,33 @@ const longestTimeoutMs = 2 ** 31 - 1
 /** A mount that hangs keeps as many threads at most. */
 const callsAtOnce = 4
 
-/** By path: whoever asks, and however often, a mount has no more calls under way. */
-const turnsByPath = new Map<string, Turns>()
+interface MountTurns {
+  mountId: string | undefined
+  turns: Turns
+}
 
+/** By path: whoever asks, and however often, a mount has no more calls under way. */
+const turnsByPath = new Map<string, MountTurns>()
+
+/** Those of what is mounted there now: what hangs on a mount that was there before keeps nobody from this one. */
 function turnsOf(path: string): Turns {
-  const turns = turnsByPath.get(path) ?? new Turns(callsAtOnce)
-  turnsByPath.set(path, turns)
+  const mountId = mountIdAt(path)
+  const known = turnsByPath.get(path)
+  if (known?.mountId === mountId && known) return known.turns
+  const turns = new Turns(callsAtOnce)
+  turnsByPath.set(path, { mountId, turns })
   return turns
+}
+
+/**
+ * By the table of mounts, which does not ask the mount. The last one there lies over the others. Not by a thread of Node.js's pool:
+ * those may all hang on the very mount.
+ */
+function mountIdAt(path: string): string | undefined {
+  const table = readFileSync('/proc/self/mountinfo', 'utf8')
+  const shown = path.replace(/[ \t\n\\]/g, character => `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`)
+  const mounts = table.split('\n').map(line => line.split(' ', 5))
+  return mounts.findLast(([, , , , at]) => at === shown)?.[0]
 }
 
 /** A block of O_DIRECT, whatever the file system takes for one. */
@@ -72,7 +93,8 @@ type Start<T> = (token: AbortToken) => Promise<T>
  * ordinary directory, such as the one that is below the mount. Each is made by a process of its own, which shares this one's
  * memory, and is given up when it has not come back in time, or when the `signal` is aborted; what was asked may happen all the
  * same. What hangs keeps neither the event loop nor the end of this process waiting, and four of the library's threads at most.
- * While a call that was given up has not come back, further ones fail at once.
+ * While a call that was given up has not come back, further ones fail at once; but `check()` and `probe()` look anew, each for as
+ * long as its time-out, until all four hang. A file system that is mounted there anew is not kept waiting by them.
  */
 export class MountedPath {
   /** Where it is mounted: an absolute path. */
@@ -80,7 +102,6 @@ export class MountedPath {
   /** How long a call may take, in milliseconds. */
   readonly timeout: number
   readonly #resource: Resource
-  readonly #turns: Turns
 
   /** @param path - The mount point: absolute, and not a directory within the mount. Nothing is looked at yet. */
   constructor(path: string, options: MountedPathOptions = {}) {
@@ -90,7 +111,6 @@ export class MountedPath {
     this.path = resolve(path)
     this.timeout = checkInteger('timeout', timeout, 1, longestTimeoutMs)
     this.#resource = { kind: 'mount', name: this.path }
-    this.#turns = turnsOf(this.path)
   }
 
   /**
@@ -105,7 +125,9 @@ export class MountedPath {
   }
 
   async #check(options: CallOptions, limit: Limit): Promise<MountClient> {
-    return this.#inTurn(this.#resource, options, limit, token => native.mountedCheck(this.path, token))
+    checkCallOptions(options)
+    const turns = turnsOf(this.path)
+    return this.#inTurn(turns, this.#resource, options, limit, token => native.mountedCheck(this.path, token))
   }
 
   /**
@@ -196,18 +218,18 @@ export class MountedPath {
 
   async #call<T>(resource: Resource, options: CallOptions, limit: Limit, start: Start<T>): Promise<T> {
     checkCallOptions(options)
+    const turns = turnsOf(this.path)
     // A thread more would find out the same, and not come back either.
-    if (this.#turns.late > 0) await this.#refuse(resource)
-    return this.#inTurn(resource, options, limit, start)
+    if (turns.late > 0) await this.#refuse(resource)
+    return this.#inTurn(turns, resource, options, limit, start)
   }
 
-  async #inTurn<T>(resource: Resource, options: CallOptions, limit: Limit, start: Start<T>): Promise<T> {
-    checkCallOptions(options)
-    if (!this.#turns.take()) {
-      if (this.#turns.late > 0) await this.#refuse(resource)
-      await this.#turns.wait(resource, options.signal, limit.limitMs)
+  async #inTurn<T>(turns: Turns, resource: Resource, options: CallOptions, limit: Limit, start: Start<T>): Promise<T> {
+    if (!turns.take()) {
+      if (turns.late > 0) await this.#refuse(resource)
+      await turns.wait(resource, options.signal, limit.limitMs)
     }
-    return inTurn(this.#turns, limit, resource, options, start)
+    return inTurn(turns, limit, resource, options, start)
   }
 
   /** As a call of its own, so that whoever counts failures hears of it. */

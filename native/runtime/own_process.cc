@@ -1,5 +1,7 @@
 #include "runtime/own_process.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -8,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <memory>
 
@@ -39,13 +42,39 @@ private:
     sigset_t before_;
 };
 
-// Of its copy of our table: whoever waits for the end of one of our pipes or connections must not wait for
-// what is left of a call.
+// [own process] Those that the kernel lists. False where it does not.
+bool CloseListed() {
+    const int folder = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0) return false;
+    alignas(dirent64) char entries[4096];
+    long size;
+    while ((size = syscall(SYS_getdents64, folder, entries, sizeof(entries))) > 0) {
+        for (long at = 0; at < size;) {
+            const auto* entry = reinterpret_cast<const dirent64*>(entries + at);
+            at += entry->d_reclen;
+            if (entry->d_name[0] == '.') continue;
+            int fd = 0;
+            for (const char* digit = entry->d_name; *digit != '\0'; digit++)
+                fd = fd * 10 + (*digit - '0');
+            if (fd != folder) close(fd);
+        }
+    }
+    close(folder);
+    return size == 0;
+}
+
+// Where there is neither: few programs have more, and the limit may be a thousand million.
+constexpr rlim_t most_files = 65536;
+
+// [own process] Of its copy of our table: whoever waits for the end of one of our pipes or connections must
+// not wait for what is left of a call.
 void CloseFiles() {
-    if (syscall(SYS_close_range, 0, UINT_MAX, 0) == 0) return;
+    // Since Linux 5.9.
+    if (syscall(SYS_close_range, 0, UINT_MAX, 0) == 0 || CloseListed()) return;
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    for (rlim_t fd = 0; fd < limit.rlim_cur; fd++)
+    const rlim_t end =
+        getrlimit(RLIMIT_NOFILE, &limit) == 0 ? std::min(limit.rlim_cur, most_files) : most_files;
+    for (rlim_t fd = 0; fd < end; fd++)
         close(static_cast<int>(fd));
 }
 

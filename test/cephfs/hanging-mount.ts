@@ -27,6 +27,24 @@ const isWell = { mounted: true, writable: true }
 
 const recovers = (mounted: MountedPath) => until(async () => (await mounted.probe()).writable, 60_000)
 
+/** Runs a program as on Linux 5.8, which has no close_range(2): the kernel answers ENOSYS. */
+const withoutCloseRange = [
+  '/usr/bin/python3',
+  '-c',
+  `
+import ctypes, os, struct, sys
+LOAD, JUMP_IF, RETURN, ALLOW, ENOSYS = 0x20, 0x15, 0x06, 0x7fff0000, 0x00050026
+rules = [(LOAD, 0, 0, 0), (JUMP_IF, 0, 1, 436), (RETURN, 0, 0, ENOSYS), (RETURN, 0, 0, ALLOW)]
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *rule) for rule in rules))
+program = ctypes.create_string_buffer(struct.pack('HxxxxxxP', len(rules), ctypes.addressof(code)))
+libc = ctypes.CDLL(None, use_errno=True)
+PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
+for call in (PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), (PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0):
+    if libc.prctl(*call) != 0: raise OSError(ctypes.get_errno(), 'prctl')
+if libc.syscall(436, 1000, 1000, 0) != -1 or ctypes.get_errno() != 38: raise SystemExit('there is a close_range')
+os.execv(sys.argv[1], sys.argv[1:])`,
+]
+
 async function milliseconds(work: Promise<unknown>): Promise<number> {
   const begunAt = performance.now()
   await work
@@ -55,9 +73,10 @@ async function othersDuring(cluster: Cluster, work: Promise<unknown>): Promise<{
 }
 
 /** The process ends, and so does its output: nothing that is left of it keeps that open. */
-async function exits(t: Test, folder: string, why: string): Promise<void> {
+async function exits(t: Test, folder: string, why: string, launcher: readonly string[] = []): Promise<void> {
   for (const ending of ['return', 'exit']) {
-    const child = spawn(process.execPath, [exiting, folder, ending], {
+    const [program = '', ...args] = [...launcher, process.execPath, exiting, folder, ending]
+    const child = spawn(program, args, {
       stdio: ['ignore', 'pipe', 'inherit'],
       timeout: 60_000,
       killSignal: 'SIGKILL',
@@ -96,6 +115,7 @@ t.test('a mount that hangs', async t => {
     t.match((await thousand)[0], { status: 'rejected', reason: { ...late, message: /has not come back/ } })
     t.match(await mounted.probe(), { mounted: false, writable: false, latencyMs: null, lastError: /the mount hangs/ })
     await exits(t, mount.folder, 'ceph-fuse stands still')
+    await exits(t, mount.folder, 'without close_range', withoutCloseRange)
     mount.cont()
     t.ok(await recovers(mounted), 'and all is well when it goes on')
     t.strictSame(await mounted.getQuota('/'), await mounted.getQuota('/'))
@@ -143,6 +163,17 @@ t.test('a mount that hangs', async t => {
     t.ok(await until(isOver, 60_000), 'the call that hung has come back')
     await mount.unmount()
     await mount.mount()
+    t.ok(await recovers(mounted))
+  })
+
+  await t.test('another one is mounted there while a call hangs', async t => {
+    mount.stop()
+    await t.rejects(mounted.getQuota('/'), late)
+    await t.rejects(mounted.getQuota('/'), { ...late, message: /has not come back/ })
+    const endOld = await mount.replace()
+    t.teardown(endOld)
+    await t.resolves(mounted.getQuota('/'), 'it answers, though the call before has not come back')
+    t.ok(workerLoad().busy > 0)
     t.ok(await recovers(mounted))
   })
 

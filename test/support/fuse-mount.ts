@@ -109,6 +109,20 @@ export class FuseMount {
     }
   }
 
+  /** Mounts another one in its place, and leaves the old one as it is: what hangs there goes on hanging. Answers what ends it. */
+  async replace(): Promise<() => Promise<void>> {
+    const old = this.#process
+    await this.#evict()
+    await run('umount', '--lazy', '--no-canonicalize', this.folder)
+    await this.mount()
+    return async () => {
+      if (old === undefined || old.exitCode !== null || old.signalCode !== null) return
+      const ended = once(old, 'exit')
+      old.kill('SIGKILL')
+      await ended
+    }
+  }
+
   async unmount(): Promise<void> {
     await this.#end('SIGTERM')
     if (await this.isMounted()) await run('umount', '-l', this.folder)
