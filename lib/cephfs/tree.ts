@@ -390,6 +390,8 @@ export abstract class FileTree {
    * @throws {FileNotFoundError} @throws {FileExistsError} @throws {IsDirectoryError} @throws {PermissionError}
    * @throws {QuotaExceededError} it would be one file too many
    * @throws {TimeoutError} no answer in time
+   *
+   * @implements ceph_open
    */
   async open(path: FilePath, flags: OpenFlags = 'r', options: OpenOptions = {}): Promise<File> {
     const at = checkPath('path', path)
