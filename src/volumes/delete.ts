@@ -20,6 +20,7 @@ import type { Services } from '../jobs/actions.js'
 import { cephName, dataSchema, sizeAliases, sizeInMiB } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
+import { withTimeLimit } from '../time-limit.js'
 import { clonedTo, keptBy, openBy, othersAt, pathOf, strangersAt, throwBlocked } from './blockers.js'
 import { type Origin, originOf, releaseOrigin } from './chain.js'
 import { addDue } from './due.js'
@@ -293,7 +294,7 @@ async function flattenChild(services: Services, plan: DeletePlan, image: Image, 
     }
     return true
   }
-  if (await withImage(path, flatten, AbortSignal.any([signal, AbortSignal.timeout(childPatienceMs)]))) return
+  if (await withTimeLimit(childPatienceMs, signal, until => withImage(path, flatten, until))) return
   signal.throwIfAborted()
   throw new BlockedError(
     'IMAGE_BUSY',
