@@ -18,7 +18,10 @@ const full: Scale = { tenants: 10_000, byScript: 200, turns: 10 }
 const quick: Scale = { tenants: 1_000, byScript: 40, turns: 4 }
 
 const need = 20
-/** Ten times the tenants would show in far more than this, which other work on the machine may make of it. */
+/**
+ * Ten times the tenants would show in far more than this, which other work on the machine may make of it. An MDS of Ceph 16 makes
+ * something of it, too: it goes through all directories that have a quota, whenever another gets its first.
+ */
 const flat = 0.5
 
 export const cephfs: Part = {
