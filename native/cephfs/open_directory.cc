@@ -52,17 +52,19 @@ Object Was(const struct ceph_statx& stat) {
     return {{"uid", stat.stx_uid}, {"gid", stat.stx_gid}, {"mode", uint32_t{stat.stx_mode} & permissions}};
 }
 
-// On whose behalf something is made.
+// For good: libcephfs keeps the address with a request that an MDS has not made safe, and reads it when it
+// sends that again.
+gid_t root_group = 0;
+
+// On whose behalf something is made: in root's own directories, too, where its group may write.
 class Maker {
 public:
-    // In root's own directories, too, where its group may write.
-    Maker(uint32_t uid, uint32_t gid) : perms_(LIBCEPHFS(ceph_userperm_new)(uid, gid, 1, &root_group_)) {}
+    Maker(uint32_t uid, uint32_t gid) : perms_(LIBCEPHFS(ceph_userperm_new)(uid, gid, 1, &root_group)) {}
     Maker(const Maker&) = delete;
     ~Maker() { LIBCEPHFS(ceph_userperm_destroy)(perms_); }
     operator const UserPerm*() const { return perms_; }
 
 private:
-    gid_t root_group_ = 0;
     UserPerm* perms_;
 };
 
