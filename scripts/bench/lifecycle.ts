@@ -48,7 +48,7 @@ export interface Scale {
   /** How often it is the `rbd` command's turn, with one image. */
   commands: number
 }
-const full: Scale = { processes: 5, turns: 4, images: 10, rateTurns: 6, rateImages: 96, commands: 20 }
+const full: Scale = { processes: 5, turns: 4, images: 10, rateTurns: 3, rateImages: 192, commands: 20 }
 const quick: Scale = { processes: 2, turns: 3, images: 4, rateTurns: 2, rateImages: 64, commands: 5 }
 
 const inFlight = 64
