@@ -11,8 +11,8 @@ const connectTimeoutMs = 10_000
 /**
  * Publishes a job, and resolves with its result.
  *
- * @throws {Error} the broker cannot be reached, or has no queue for that agent, or no such exchanges; or the signal's reason: the job goes on, and `cephkit jobs
- *   show` tells what becomes of it
+ * @throws {Error} the broker cannot be reached, or has no queue for that agent, or no such exchanges; or the signal's reason:
+ *   the job goes on, and `cephkit jobs show` tells what becomes of it
  */
 export async function submitJob({ broker }: Config, job: JobMessage, signal: AbortSignal): Promise<JobResult> {
   const connection = await connect(broker.url, { timeout: connectTimeoutMs, noDelay: true }).catch(error => {

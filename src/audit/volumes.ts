@@ -168,12 +168,8 @@ function snapshots(place: Place, state: JournalState, { due }: Volumes, volume: 
       return [{ kind: 'snapshot', name: path, agent, says: `was made for task ${task}, which failed`, fix }]
     }
     if (!forClone || hasClones) return []
-    if (
-      due
-        .get(agent)
-        ?.some(({ work, id: of, origin }) => work === 'release' && of === volume.id && origin?.snapshot === id)
-    )
-      return []
+    const isDue = ({ work, id: of, origin }: Due) => work === 'release' && of === volume.id && origin?.snapshot === id
+    if (due.get(agent)?.some(isDue)) return []
     return [{ kind: 'snapshot', name: path, agent, says: 'was made for a clone, and has none', fix }]
   })
 }

@@ -10,14 +10,14 @@
  *                          instance/<id>       a process that has this agent's jobs in hand
  *   agents               A key for each agent that has an index; the value is how long it keeps finished jobs, in milliseconds.
  *   instance/<id>        One object a process of an agent: what the process is, and the lock `lease` that it renews.
- *   locks/<2 hex digits> A key for each image that a job works on, or changes on its way; the value is who holds it. The digits are of a hash of the
- *                        key, so that agents do not wait for each other on one object.
+ *   locks/<2 hex digits> A key for each image that a job works on, or changes on its way; the value is who holds it. The
+ *                        digits are of a hash of the key, so that agents do not wait for each other on one object.
  *
  * Order of writes. An entry in open/ comes before, or at once with, the record that it is for, and both before the job has
  * any effect; an entry without a record means that nothing was begun. A lock is taken after there is an entry in open/, or
  * at once with it, and given back before that entry goes: so what a process has left when it died is always found by way of
- * its index. What it has left of locks is given back before its own key in the index goes. An entry moves from open/ to done/ in one operation, after the broker has confirmed the result; records are
- * removed by way of done/, in its order.
+ * its index. What it has left of locks is given back before its own key in the index goes. An entry moves from open/ to done/
+ * in one operation, after the broker has confirmed the result; records are removed by way of done/, in its order.
  */
 import { createHash } from 'node:crypto'
 

@@ -78,15 +78,20 @@ async function openFamily(t: Test) {
 t.test('a delete that flattens clones', async t => {
   const { site, pool, records, hold, newVolume, newClone, isClone, begun, resultOf, tidy } = await openFamily(t)
   const remove = (refId: string) => site.job('storage.delete', { refId, children: 'flatten' })
+  /** One that has begun, and had the time to come to what it has to wait for. */
+  const removing = async (refId: string) => {
+    const job = remove(refId)
+    await site.publish(job)
+    await begun(job)
+    await delay(aWhileMs)
+    return job
+  }
 
   await t.test('waits for whoever has a clone in hand', async t => {
     const name = await newVolume()
     const [free, held] = [await newClone(name), await newClone(name)]
     const release = await hold(held)
-    const job = remove(name)
-    await site.publish(job)
-    await begun(job)
-    await delay(aWhileMs)
+    const job = await removing(name)
     t.ok(await isClone(held))
     t.same(site.resultsOf(job), [])
     await release()
@@ -106,10 +111,7 @@ t.test('a delete that flattens clones', async t => {
       const name = await newVolume()
       const clone = await newClone(name)
       const release = await hold(clone, () => end(clone))
-      const job = remove(name)
-      await site.publish(job)
-      await begun(job)
-      await delay(aWhileMs)
+      const job = await removing(name)
       await release()
       t.match(await resultOf(job), { ok: true, result: { deletedDisks: [{ image: name }] } })
     }
@@ -120,10 +122,7 @@ t.test('a delete that flattens clones', async t => {
     const name = await newVolume()
     const clone = await newClone(name)
     const release = await hold(clone)
-    const job = remove(name)
-    await site.publish(job)
-    await begun(job)
-    await delay(aWhileMs)
+    const job = await removing(name)
     await records.cancel(job.agentId, job.taskId)
     t.match(await resultOf(job), { ok: false, code: 'CANCELLED', rollback: { complete: true } })
     t.ok(await isClone(clone), 'all is as it was')
@@ -135,10 +134,7 @@ t.test('a delete that flattens clones', async t => {
     const name = await newVolume()
     const clone = await newClone(name)
     const release = await hold(clone)
-    const job = remove(name)
-    await site.publish(job)
-    await begun(job)
-    await delay(aWhileMs)
+    const job = await removing(name)
     const begunAt = Date.now()
     await site.stopAgents()
     t.ok(Date.now() - begunAt < 25_000, 'which waits for nobody')
