@@ -6,8 +6,7 @@ import { run } from '../support/cluster.js'
 import { Attached, identity, Tgt } from '../support/tgt.js'
 
 const volumes = 50
-/** On a machine of its own it takes some seconds. */
-const limitMs = 60_000
+const limitMs = 10_000
 
 t.test('what tgtd has forgotten, or should forget', async t => {
   const site = await TestSite.open(t)
@@ -32,7 +31,7 @@ t.test('what tgtd has forgotten, or should forget', async t => {
     await tgt.start()
     const begunAt = performance.now()
     // Not asked all the time: tgtd would have to answer.
-    while (!isReady(await tgt.adm('target', 'show')) && performance.now() - begunAt < 2 * limitMs) await delay(250)
+    while (!isReady(await tgt.adm('target', 'show')) && performance.now() - begunAt < 4 * limitMs) await delay(250)
     const tookMs = performance.now() - begunAt
     t.comment(`${volumes} targets in ${Math.round(tookMs)} ms`)
     t.ok(tookMs < limitMs, 'in time')
