@@ -54,15 +54,19 @@ export async function killAgain(t: Test, site: TestSite, killing: Killing): Prom
   const clients = Promise.all(Array.from({ length: killing.jobsAtOnce }, client))
   clients.catch(() => {})
 
+  // One that goes on when the agent has ended is not joined by the next.
+  let besides = Promise.resolve()
   for (let killed = 0; killed < kills; killed++) {
     const death = deathOf(killing)
     const agent = await startAgentProcess(t, environment, { ...(death && { death }) })
-    await Promise.race([agent.ended, clients, Promise.all([delay(random(longestLifeMs) + 100), beside()])])
+    besides = besides.then(beside)
+    await Promise.race([agent.ended, clients, Promise.all([delay(random(longestLifeMs) + 100), besides])])
     agent.child.kill('SIGKILL')
     const about = `kill ${killed + 1}: ${JSON.stringify(death ?? 'at some moment')}`
     const ended = await agent.ended
     if (!t.match(ended, { signal: 'SIGKILL' }, about)) t.comment(agent.output())
   }
+  await besides
   isOver = true
   const last = await startAgentProcess(t, environment)
   await clients
