@@ -139,7 +139,7 @@ t.test('a client tells what went wrong in it', async t => {
 
 t.test('lifecycle measures every operation beside every peer, and leaves nothing behind', async t => {
   const { signal } = new AbortController()
-  const scale = { processes: 1, turns: 1, images: 1, rateTurns: 1, rateImages: 4, commands: 1 }
+  const scale = { processes: 1, lives: 1, images: 1, rateLives: 1, rateImages: 4, commands: 1 }
   let ownNamespace = ''
   const rows = await withPlace(signal, place => {
     ownNamespace = place.namespace

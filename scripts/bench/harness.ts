@@ -78,13 +78,16 @@ type Results<Turns extends readonly Turn[]> = { -readonly [I in keyof Turns]: Aw
 /**
  * Gives each its turn in every round, and each round begins with another: what changes on the machine in the course of
  * a run hits all of them alike. Answers what each turn has answered, by side.
+ *
+ * @param from - The number of the first round, for one who has rounds of several kinds. Default: 0.
  */
 export async function alternate<const Turns extends readonly Turn[]>(
   rounds: number,
   turns: Turns,
+  from = 0,
 ): Promise<Results<Turns>> {
   const results: unknown[][] = turns.map(() => [])
-  for (let round = 0; round < rounds; round++) {
+  for (let round = from; round < from + rounds; round++) {
     for (let i = 0; i < turns.length; i++) {
       const side = (round + i) % turns.length
       results[side]?.push(await turns[side]?.())

@@ -38,18 +38,21 @@ export interface Scale {
    * and its threads, is worth as much as what is compared.
    */
   processes: number
-  /** How often it is each one's turn, after one turn that is not counted. */
-  turns: number
-  /** How many images go through life in a turn. Few: a machine can be slower for a second, which is to hit both alike. */
+  /** How often images go through life, after one time that is not counted. */
+  lives: number
+  /**
+   * How many do so together. Each operation on all of them is one turn: long enough that the caches of a processor are not
+   * most of it, and short enough that a machine that is slower for a second is so for both.
+   */
   images: number
   /** The same with many in flight. */
-  rateTurns: number
+  rateLives: number
   rateImages: number
   /** How often it is the `rbd` command's turn, with one image. */
   commands: number
 }
-const full: Scale = { processes: 5, turns: 4, images: 10, rateTurns: 3, rateImages: 192, commands: 20 }
-const quick: Scale = { processes: 2, turns: 3, images: 4, rateTurns: 2, rateImages: 64, commands: 5 }
+const full: Scale = { processes: 5, lives: 2, images: 20, rateLives: 3, rateImages: 192, commands: 20 }
+const quick: Scale = { processes: 2, lives: 1, images: 12, rateLives: 2, rateImages: 64, commands: 5 }
 
 const inFlight = 64
 
@@ -91,8 +94,8 @@ async function prepare(start: Start): Promise<void> {
   }
 }
 
-async function oneAfterTheOther(start: Start, { processes, turns, images }: Scale): Promise<Row[]> {
-  const { ours, theirs, peerName } = await measureBoth(start, processes, turns, images, 1)
+async function oneAfterTheOther(start: Start, { processes, lives, images }: Scale): Promise<Row[]> {
+  const { ours, theirs, peerName } = await measureBoth(start, processes, lives, images, 1)
   return [...latencies(ours, theirs, peerName, costNeed), cpu('one after the other', ours, theirs, images, peerName)]
 }
 
@@ -107,8 +110,8 @@ async function besideCommand(start: Start, command: RbdCommand, { commands }: Sc
   return latencies(ours, theirs, command.name, null)
 }
 
-async function manyInFlight(start: Start, { processes, rateTurns, rateImages }: Scale): Promise<Row[]> {
-  const { ours, theirs, peerName } = await measureBoth(start, processes, rateTurns, rateImages, inFlight)
+async function manyInFlight(start: Start, { processes, rateLives, rateImages }: Scale): Promise<Row[]> {
+  const { ours, theirs, peerName } = await measureBoth(start, processes, rateLives, rateImages, inFlight)
   const rows = timed.map(({ operation, title }) =>
     compare({
       part: 'lifecycle',
@@ -134,7 +137,7 @@ interface Both {
 async function measureBoth(
   start: Start,
   processes: number,
-  turns: number,
+  lives: number,
   images: number,
   atATime: number,
 ): Promise<Both> {
@@ -143,17 +146,31 @@ async function measureBoth(
     await using cephkit = await start.cephkit()
     await using python = await start.python()
     // Connections, threads and compiled code come to be in the first.
-    await live(cephkit, images, atATime)
-    await live(python, images, atATime)
-    const [ours, theirs] = await alternate(turns, [
-      () => live(cephkit, images, atATime),
-      () => live(python, images, atATime),
-    ])
-    both.ours.push(...ours)
-    both.theirs.push(...theirs)
+    await liveTogether([cephkit, python], images, atATime, i)
+    for (let turn = i; turn < i + lives; turn++) {
+      const [ours, theirs] = await liveTogether([cephkit, python], images, atATime, turn)
+      if (ours) both.ours.push(ours)
+      if (theirs) both.theirs.push(theirs)
+    }
     both.peerName = python.name
   }
   return both
+}
+
+/** Each operation is done by one after the other, and the next begins with another one. */
+async function liveTogether(
+  clients: readonly Client[],
+  images: number,
+  atATime: number,
+  from: number,
+): Promise<Life<Measurement>[]> {
+  const lives = clients.map((): Partial<Life<Measurement | undefined>> => ({}))
+  for (const [i, { operation }] of life.entries()) {
+    const turns = clients.map(client => () => client.call<Measurement>('measure', operation, images, atATime))
+    const measured = await alternate(1, turns, from + i)
+    for (const [side, each] of lives.entries()) each[operation] = measured[side]?.[0]
+  }
+  return lives as Life<Measurement>[]
 }
 
 function live(client: Client, images: number, atATime: number): Promise<Life<Measurement>> {
