@@ -38,6 +38,7 @@ export type {
   Command,
   CommandOptions,
   ConnectOptions,
+  OpenPoolOptions,
 } from './rados/cluster.js'
 export { Cluster } from './rados/cluster.js'
 export type { ObjectLockOptions, ObjectStat, OmapPage } from './rados/object.js'
@@ -49,6 +50,7 @@ export type {
   OpenImageOptions,
   PoolImageStats,
   PoolStat,
+  WhenFull,
 } from './rados/pool.js'
 export { Pool } from './rados/pool.js'
 export type { Notification, NotifyResult } from './rados/watch.js'

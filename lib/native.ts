@@ -180,7 +180,13 @@ export interface Native {
     token?: Token,
   ): Promise<CommandResult>
 
-  ioctxOpen(cluster: ClusterHandle, pool: string, namespace: string, token?: Token): Promise<IoctxHandle>
+  ioctxOpen(
+    cluster: ClusterHandle,
+    pool: string,
+    namespace: string,
+    fullTry: boolean,
+    token?: Token,
+  ): Promise<IoctxHandle>
   ioctxOpenById(cluster: ClusterHandle, id: number, namespace: string, token?: Token): Promise<IoctxHandle>
   ioctxId(ioctx: IoctxHandle, token?: Token): Promise<number>
   ioctxStat(ioctx: IoctxHandle, token?: Token): Promise<Record<string, number>>
@@ -193,7 +199,13 @@ export interface Native {
     token?: Token,
   ): Promise<{ name: string; namespace: string; locator: string }[]>
 
-  objectWrite(ioctx: IoctxHandle, object: string, steps: NativeWriteStep[], token?: Token): Promise<{ version: number }>
+  objectWrite(
+    ioctx: IoctxHandle,
+    object: string,
+    steps: NativeWriteStep[],
+    fullForce: boolean,
+    token?: Token,
+  ): Promise<{ version: number }>
   objectRead(
     ioctx: IoctxHandle,
     object: string,

@@ -156,6 +156,13 @@ t.test('wrong input is refused', async t => {
         },
       ],
       [optional(notName).filter(v => v !== ''), { namespace: v => cluster.openPool('rbd', { namespace: v }) }],
+      [
+        [...optional(allBut()), 'WAIT', ''],
+        {
+          'whenFull of a pool': v => cluster.openPool('rbd', { whenFull: v }),
+          'whenFull of a connection': v => Cluster.connect({ whenFull: v }),
+        },
+      ],
       [notKey, { getOption: v => cluster.getOption(v), setOption: v => cluster.setOption(v, '1') }],
       [notText, { 'setOption value': v => cluster.setOption('rbd_cache', v) }],
       [notKey, { pgCommand: v => cluster.pgCommand(v, { prefix: 'query' }), blocklist: v => cluster.blocklist(v) }],

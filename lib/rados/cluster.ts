@@ -6,6 +6,7 @@ import {
   checkKey,
   checkName,
   checkObject,
+  checkOneOf,
   checkOptions,
   checkText,
   wrongType,
@@ -14,7 +15,7 @@ import {
 import { NotFoundError, PermissionError, type Resource, toCephError } from '../errors.js'
 import { type AbortToken, type ClusterHandle, native } from '../native.js'
 import { MiB } from '../units.js'
-import { Pool } from './pool.js'
+import { Pool, type WhenFull, whenFullChoices } from './pool.js'
 
 export interface ConnectOptions extends CallOptions {
   /**
@@ -36,6 +37,13 @@ export interface ConnectOptions extends CallOptions {
   timeout?: number | undefined
   /** The cluster's name. Default: `ceph`. */
   clusterName?: string | undefined
+  /** For pools that are opened without a `whenFull` of their own. Default: `wait`. */
+  whenFull?: WhenFull | undefined
+}
+
+export interface OpenPoolOptions extends CallOptions {
+  namespace?: string | undefined
+  whenFull?: WhenFull | undefined
 }
 
 export interface ClusterStat {
@@ -79,12 +87,14 @@ export class Cluster implements AsyncDisposable {
   /** The user's name without `client.`. */
   readonly user: string
   readonly #resource: Resource
+  readonly #whenFull: WhenFull
   /** Weak, so that one that is forgotten is closed. */
   #mounted: WeakRef<FileSystem>[] = []
 
-  private constructor(handle: ClusterHandle, user: string, resource: Resource) {
+  private constructor(handle: ClusterHandle, user: string, resource: Resource, whenFull: WhenFull) {
     this.handle = handle
     this.user = user
+    this.#whenFull = whenFull
     this.#resource = resource
   }
 
@@ -100,7 +110,7 @@ export class Cluster implements AsyncDisposable {
    * @implements rados_create2 rados_conf_read_file rados_conf_get rados_conf_set rados_connect
    */
   static async connect(options: ConnectOptions = {}): Promise<Cluster> {
-    checkOptions(options, ['configFile', 'user', 'keyring', 'options', 'timeout', 'clusterName'])
+    checkOptions(options, ['configFile', 'user', 'keyring', 'options', 'timeout', 'clusterName', 'whenFull'])
     const {
       configFile,
       user = 'admin',
@@ -108,12 +118,14 @@ export class Cluster implements AsyncDisposable {
       options: cephOptions = {},
       timeout,
       clusterName = 'ceph',
+      whenFull = 'wait',
       ...callOptions
     } = options
     const name = `client.${checkUser(user)}`
     const resource: Resource = { kind: 'cluster', name: `${checkKey('clusterName', clusterName)} as ${name}` }
     if (configFile !== undefined && configFile !== null) checkKey('configFile', configFile)
     if (timeout !== undefined) checkInteger('timeout', timeout, 0, 2 ** 31)
+    checkOneOf('whenFull', whenFull, whenFullChoices)
     checkObject('options', cephOptions)
     const settings = Object.entries(cephOptions)
     for (const [option, value] of settings) checkSetting(option, value)
@@ -128,7 +140,7 @@ export class Cluster implements AsyncDisposable {
       await setUnlessSet(handle, throttles, '0', cephOptions, callOptions)
       await connect(handle, resource, callOptions)
     })
-    return new Cluster(handle, user, resource)
+    return new Cluster(handle, user, resource, whenFull)
   }
 
   /** The version of the librados in use. @implements rados_version */
@@ -293,26 +305,29 @@ export class Cluster implements AsyncDisposable {
    * Opens a pool. The namespace need not exist: it is where names are looked up.
    *
    * @param options.namespace - Default: the pool's own, unnamed one.
+   * @param options.whenFull - What becomes of writes while the pool is full, or at its quota. Default: what
+   *   `Cluster.connect()` was told, and that is `wait` unless told otherwise.
    * @throws {PoolNotFoundError}
    *
-   * @implements rados_ioctx_create rados_ioctx_set_namespace rados_ioctx_get_id
+   * @implements rados_ioctx_create rados_ioctx_set_namespace rados_ioctx_get_id rados_set_pool_full_try
    */
-  async openPool(name: string, options: CallOptions & { namespace?: string | undefined } = {}): Promise<Pool> {
+  async openPool(name: string, options: OpenPoolOptions = {}): Promise<Pool> {
     checkName('name', name)
-    checkOptions(options, ['namespace'])
-    const { namespace = '', ...callOptions } = options
+    checkOptions(options, ['namespace', 'whenFull'])
+    const { namespace = '', whenFull = this.#whenFull, ...callOptions } = options
     if (namespace !== '') checkName('namespace', namespace)
+    const fullTry = checkOneOf('whenFull', whenFull, whenFullChoices) !== 'wait'
     const resource: Resource = { kind: 'pool', name: namespace ? `${name}/${namespace}` : name }
     let id = 0
     const handle = await open(
       resource,
       callOptions,
-      token => native.ioctxOpen(this.handle, name, namespace, token),
+      token => native.ioctxOpen(this.handle, name, namespace, fullTry, token),
       async (handle, token) => {
         id = await native.ioctxId(handle, token)
       },
     )
-    return new Pool(this, handle, { id, name, namespace })
+    return new Pool(this, handle, { id, name, namespace, whenFull })
   }
 
   /**

@@ -103,13 +103,15 @@ export class RadosObject {
    *   gone.
    * @throws {InvalidArgumentError} no steps; an object larger, or more data at once, than the OSDs allow; or a name of
    *   an attribute that is too long
+   * @throws {QuotaExceededError} the pool is at its quota, it was opened with `whenFull` `try`, and this needs room
+   * @throws {NoSpaceError} the same of a pool whose OSDs are full
    *
    * @implements rados_create_write_op rados_aio_write_op_operate rados_release_write_op
    */
   async operate(operation: WriteOperation, options: CallOptions = {}): Promise<number> {
     if (!(operation instanceof WriteOperation)) throw wrongType('operation', 'a WriteOperation', operation)
     const { version } = await call(this.#resource, options, token =>
-      native.objectWrite(this.pool.handle, this.name, operation.steps, token),
+      native.objectWrite(this.pool.handle, this.name, operation.steps, this.pool.whenFull === 'force', token),
     )
     return version
   }

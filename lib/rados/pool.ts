@@ -23,10 +23,24 @@ import { type CreateImageOptions, imageOptionNames, imageOptions } from '../rbd/
 import type { SnapshotReference } from '../rbd/snapshot.js'
 import type { UnreadableImage } from '../rbd/survey.js'
 import { type ImportImageOptions, importImage } from '../rbd/transfer.js'
-import { Trash } from '../rbd/trash.js'
+import { Trash, withTrash } from '../rbd/trash.js'
 import { type ImageUsage, listImageUsage } from '../rbd/usage.js'
 import type { Cluster } from './cluster.js'
 import { RadosObject } from './object.js'
+
+/**
+ * What becomes of writes to a pool that has reached its quota, or whose OSDs are full.
+ *
+ * - `wait`: they wait until there is room, removals too, or until the cluster's `timeout` is over.
+ * - `try`: what needs room fails with a QuotaExceededError, or a NoSpaceError; what needs none is done: the removal of
+ *   images, snapshots and objects, and changes of attributes and omaps of objects that are there.
+ * - `force`: the same; and `object.operate()`, and what stands on it (`writeFull()`, `setOmap()`, ...), is done although
+ *   there is no room. For small records only: OSDs that are filled to the brim do not start any more.
+ */
+export type WhenFull = (typeof whenFullChoices)[number]
+
+/** @internal */
+export const whenFullChoices = ['wait', 'try', 'force'] as const
 
 export interface PoolStat {
   bytes: number
@@ -102,6 +116,8 @@ export class Pool implements AsyncDisposable {
   readonly name: string
   /** Empty for the pool's own, unnamed namespace. */
   readonly namespace: string
+  /** As it was opened. */
+  readonly whenFull: WhenFull
   /** The images that are gone by name and may still come back. */
   readonly trash: Trash
   /** Metadata that RBD keeps for the pool, or for the namespace. */
@@ -112,12 +128,17 @@ export class Pool implements AsyncDisposable {
   readonly handle: IoctxHandle
 
   /** @internal */
-  constructor(cluster: Cluster, handle: IoctxHandle, fields: { id: number; name: string; namespace: string }) {
+  constructor(
+    cluster: Cluster,
+    handle: IoctxHandle,
+    fields: { id: number; name: string; namespace: string; whenFull: WhenFull },
+  ) {
     this.cluster = cluster
     this.handle = handle
     this.id = fields.id
     this.name = fields.name
     this.namespace = fields.namespace
+    this.whenFull = fields.whenFull
     this.trash = new Trash(this)
     this.metadata = new Metadata(
       this.path,
@@ -491,9 +512,11 @@ export class Pool implements AsyncDisposable {
    */
   async removeImage(name: string, options: ProgressOptions = {}): Promise<void> {
     checkName('name', name)
-    await call(this.#image(name), options, (token, onProgress) =>
-      native.poolRemoveImage(this.handle, name, onProgress, token),
-    )
+    const remove = () =>
+      call(this.#image(name), options, (token, onProgress) =>
+        native.poolRemoveImage(this.handle, name, onProgress, token),
+      )
+    await withTrash(this, name, options, remove)
   }
 
   /**

@@ -40,6 +40,7 @@ import { AdvisoryLock, ExclusiveLock } from './lock.js'
 import { Metadata } from './metadata.js'
 import { type ImageLayout, imageOptionNames, imageOptions } from './options.js'
 import { type QuiesceHooks, type QuiesceWatch, startQuiesceWatch, type WatchQuiesceOptions } from './quiesce.js'
+import { checkRoom } from './room.js'
 import { type CreateSnapshotOptions, createFlags, Snapshot, type SnapshotInfo } from './snapshot.js'
 import { createReadStream, createWriteStream, type ReadStreamOptions, type WriteStreamOptions } from './streams.js'
 import { exportTo, importFrom, type TransferOptions } from './transfer.js'
@@ -371,6 +372,8 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @throws {ShrinkNotAllowedError} smaller than now, without `allowShrink`
    * @throws {InvalidArgumentError} larger than the object map can hold
    * @throws {ReadOnlyImageError}
+   * @throws {QuotaExceededError} growing in a pool at its quota that was opened with `whenFull`; nothing has changed
+   * @throws {NoSpaceError} the same in a pool whose OSDs are full
    *
    * @implements rbd_resize2
    */
@@ -379,6 +382,8 @@ export class Image extends ImageIo implements AsyncDisposable {
     checkOptions(options, ['allowShrink'])
     const { allowShrink = false, ...callOptions } = options
     checkBoolean('allowShrink', allowShrink)
+    const { signal } = callOptions
+    if (this.#asksForRoom && size > (await this.size({ signal }))) await this.#checkRoom(this.path, { signal })
     try {
       await call(this.resource, callOptions, (token, onProgress) =>
         native.imageResize(this.handle, size, allowShrink, onProgress, token),
@@ -569,7 +574,9 @@ export class Image extends ImageIo implements AsyncDisposable {
    * then.
    *
    * @throws {SnapshotExistsError}
-   * @throws {QuotaExceededError} there are as many as the limit allows
+   * @throws {QuotaExceededError} there are as many as the limit allows; or the pool is at its quota, and was opened with
+   *   `whenFull`
+   * @throws {NoSpaceError} the pool's OSDs are full, and it was opened with `whenFull`
    * @throws {ReadOnlyImageError}
    *
    * @implements rbd_snap_create2
@@ -581,11 +588,22 @@ export class Image extends ImageIo implements AsyncDisposable {
     checkBoolean('protect', protect)
     const flags = createFlags({ skipQuiesce, ignoreQuiesceError })
     const resource: Resource = { kind: 'snapshot', name: snapshot.path }
+    if (this.#asksForRoom) await this.#checkRoom(snapshot.path, { signal: callOptions.signal })
     await call(resource, callOptions, (token, onProgress) =>
       native.snapshotCreate(this.handle, name, flags, onProgress, token),
     )
     if (protect) await snapshot.protect({ signal: callOptions.signal })
     return snapshot
+  }
+
+  /** Whether what needs room is to fail where there is none. */
+  get #asksForRoom(): boolean {
+    return this.pool.whenFull !== 'wait' && !this.readOnly
+  }
+
+  async #checkRoom(about: string, options: CallOptions): Promise<void> {
+    const { id } = await this.stat(options)
+    await checkRoom(this.pool, id, about, options)
   }
 
   /**

@@ -1,8 +1,16 @@
 import { type CallOptions, call, type ProgressOptions } from '../call.js'
 import { checkBoolean, checkInteger, checkKey, checkName, checkOptions, wrongType } from '../check.js'
-import { ImageDeferredError, PermissionError, type Resource } from '../errors.js'
+import {
+  ImageDeferredError,
+  ImageNotFoundError,
+  ObjectExistsError,
+  ObjectNotFoundError,
+  PermissionError,
+  type Resource,
+} from '../errors.js'
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
+import { WriteOperation } from '../rados/write-operation.js'
 
 export interface TrashEntry {
   /** What the image is known by while in the trash. */
@@ -45,7 +53,9 @@ export class Trash {
     checkOptions(options, ['delay'])
     const { delay = 0, ...callOptions } = options
     checkInteger('delay', delay, 0, 2 ** 32 - 1)
-    await call(this.#image(name), callOptions, token => native.trashMove(this.#pool.handle, name, delay, token))
+    const move = () =>
+      call(this.#image(name), callOptions, token => native.trashMove(this.#pool.handle, name, delay, token))
+    await withTrash(this.#pool, name, callOptions, move)
   }
 
   /** What is in the trash. @throws {PoolNotFoundError} @implements rbd_trash_list */
@@ -139,5 +149,40 @@ export class Trash {
     await call({ kind: 'pool', name: this.#pool.path }, callOptions, (token, onProgress) =>
       native.trashPurge(this.#pool.handle, seconds, percent, onProgress, token),
     )
+  }
+}
+
+/**
+ * Does what moves an image to the trash, as a removal does, too. librbd makes the list of the trash when it is first needed,
+ * which a full pool refuses; it then says that there is no such image.
+ *
+ * @internal
+ */
+export async function withTrash(
+  pool: Pool,
+  name: string,
+  { signal }: CallOptions,
+  work: () => Promise<void>,
+): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    if (!(error instanceof ImageNotFoundError) || pool.whenFull === 'wait') throw error
+    if (!(await makeTrash(pool, name, { signal }))) throw error
+    await work()
+  }
+}
+
+/** Makes the list, an empty object. Returns false if it is there already, or there is no such image. */
+async function makeTrash(pool: Pool, name: string, options: CallOptions): Promise<boolean> {
+  const { steps } = new WriteOperation().create()
+  const resource: Resource = { kind: 'object', name: `${pool.path}/rbd_trash` }
+  try {
+    await pool.object(`rbd_id.${name}`).stat(options)
+    await call(resource, options, token => native.objectWrite(pool.handle, 'rbd_trash', steps, true, token))
+    return true
+  } catch (error) {
+    if (error instanceof ObjectNotFoundError || error instanceof ObjectExistsError) return false
+    throw error
   }
 }

@@ -21,10 +21,13 @@ private:
     rados_list_ctx_t list_;
 };
 
-std::shared_ptr<Handle> Open(Cluster& cluster, const char* pool, const char* pool_namespace) {
+// With full_try, what needs room in a full pool fails, and what needs none is done; librbd passes that on to
+// the ioctxs that it makes of this one.
+std::shared_ptr<Handle> Open(Cluster& cluster, const char* pool, const char* pool_namespace, bool full_try) {
     rados_ioctx_t ioctx;
     Check("rados_ioctx_create", rados_ioctx_create(cluster, pool, &ioctx));
     rados_ioctx_set_namespace(ioctx, pool_namespace);
+    if (full_try) rados_set_pool_full_try(ioctx);
     return std::make_shared<IoCtx>(cluster.shared_from_this(), ioctx);
 }
 

@@ -333,8 +333,10 @@ private:
     std::unique_ptr<void, decltype(&rados_release_read_op)> op_;
 };
 
-int Write(RadosCompletion completion, IoCtx& ioctx, const char* object, WriteOperation* operation) {
-    return rados_aio_write_op_operate(*operation, ioctx, completion, object, nullptr, 0);
+int Write(RadosCompletion completion, IoCtx& ioctx, const char* object, WriteOperation* operation,
+          bool full_force) {
+    const int flags = full_force ? LIBRADOS_OPERATION_FULL_FORCE : LIBRADOS_OPERATION_NOFLAG;
+    return rados_aio_write_op_operate(*operation, ioctx, completion, object, nullptr, flags);
 }
 
 int Read(RadosCompletion completion, IoCtx& ioctx, const char* object, ReadOperation* operation) {

@@ -229,7 +229,14 @@ export class Agent {
 
   async #connect(): Promise<Cluster> {
     const { configFile, user, keyring, volumePool } = this.#config.ceph
-    const cluster = await Cluster.connect({ configFile, user, keyring, signal: this.#stopped.signal })
+    const cluster = await Cluster.connect({
+      configFile,
+      user,
+      keyring,
+      // A job that needs room fails where there is none, and one that makes room is done.
+      whenFull: 'try',
+      signal: this.#stopped.signal,
+    })
     this.#takeDown.unshift(() => cluster.close())
     // A pool that does not exist is better said now than by every job.
     await (await cluster.openPool(volumePool)).close()

@@ -11,6 +11,6 @@ export async function withCluster<T>(
   const { readCephConfig } = await import('../config.js')
   const ceph = readCephConfig()
   const { configFile, user, keyring } = ceph
-  await using cluster = await Cluster.connect({ configFile, user, keyring, signal })
+  await using cluster = await Cluster.connect({ configFile, user, keyring, whenFull: 'try', signal })
   return await use(cluster, ceph)
 }

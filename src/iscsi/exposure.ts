@@ -129,7 +129,7 @@ export function keyOf({ poolName, name }: Exposed): string {
 }
 
 async function inNamespace<T>(cluster: Cluster, poolName: string, work: (pool: Pool) => Promise<T>): Promise<T> {
-  await using pool = await cluster.openPool(poolName, { namespace })
+  await using pool = await cluster.openPool(poolName, { namespace, whenFull: 'force' })
   return await work(pool)
 }
 

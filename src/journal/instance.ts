@@ -19,6 +19,7 @@ import {
   type Pool,
   type RadosObject,
   type Watch,
+  WriteOperation,
 } from '../../lib/index.js'
 import { messageOf } from '../errors.js'
 import type { Logger } from '../log.js'
@@ -108,6 +109,7 @@ export class Instance {
     try {
       // The index comes first: what is in it is looked after, however far this gets.
       await records.enterInstance(about, keepMs)
+      await ensureThere(instance.#object)
       await instance.#takeLease()
       await instance.#object.writeFull(JSON.stringify(about))
       await instance.#listen()
@@ -239,6 +241,7 @@ export class Instance {
     for (const { client, cookie } of await lockersOf(object)) {
       if (cookie === about.id) await ifHeld(object.breakLock(leaseLock, client, cookie))
     }
+    await ensureThere(object)
     try {
       await object.lockExclusive(leaseLock, { cookie: this.id, duration: leaseMs, renew: 'may' })
     } catch (error) {
@@ -289,6 +292,11 @@ function isGoneHere(about: InstanceRecord): boolean {
 export async function isAlive(pool: Pool, about: InstanceRecord): Promise<boolean> {
   if (isGoneHere(about)) return false
   return (await lockersOf(pool.object(instanceObject(about.id)))).some(({ cookie }) => cookie === about.id)
+}
+
+/** To take a lock makes its object; a full pool lets that be done in no other way than this. */
+async function ensureThere(object: RadosObject): Promise<void> {
+  await object.operate(new WriteOperation().create({ exclusive: false }))
 }
 
 async function readAbout(object: RadosObject): Promise<InstanceRecord | undefined> {

@@ -59,7 +59,8 @@ export class Records implements AsyncDisposable {
 
   /** @param poolName - The pool of the volumes. @throws {PoolNotFoundError} */
   static async open(cluster: Cluster, poolName: string): Promise<Records> {
-    return new Records(await cluster.openPool(poolName, { namespace: journalNamespace }))
+    // A job is told its result, and one that makes room is begun, where there is no room for the data of volumes.
+    return new Records(await cluster.openPool(poolName, { namespace: journalNamespace, whenFull: 'force' }))
   }
 
   close(): Promise<void> {

@@ -70,7 +70,7 @@ async function onObject<T>(
   { cluster, volumePool, agent }: DueList,
   work: (object: RadosObject) => Promise<T>,
 ): Promise<T> {
-  await using pool = await cluster.openPool(volumePool, { namespace })
+  await using pool = await cluster.openPool(volumePool, { namespace, whenFull: 'force' })
   return await work(pool.object(`due/${encodeURIComponent(agent)}`))
 }
 

@@ -1,0 +1,143 @@
+/** A pool that has reached its quota, by objects and by bytes. */
+import { setTimeout as delay } from 'node:timers/promises'
+import t, { type Test } from 'tap'
+import { type Cluster, MiB, type Pool, type WhenFull, WriteOperation } from '../../lib/index.js'
+import { run, testCluster } from '../support/cluster.js'
+import { fails } from '../support/failures.js'
+import { fill, isFull, type Quota, unfill } from '../support/full-pool.js'
+
+t.setTimeout(180_000)
+
+const exceeded = { name: 'QuotaExceededError', code: 'EDQUOT', retryable: true }
+
+for (const quota of ['max_objects', 'max_bytes'] as const) {
+  t.test(`a pool at its quota of ${quota}`, async t => {
+    const { cluster, name } = await newPool(t)
+    const open = (whenFull: WhenFull) => cluster.openPool(name, { whenFull })
+    await prepare(await open('wait'))
+    await fill(name, quota)
+
+    await t.test('lets writes wait unless told otherwise', async t => {
+      const pool = await open('wait')
+      const waiting = pool.object('there').setOmap({ waited: '' })
+      t.equal(await Promise.race([waiting, delay(1000, 'waits')]), 'waits')
+      await unfill(name, quota)
+      await waiting
+      await fill(name, quota)
+    })
+
+    await t.test('fails what needs room, and nothing is left of it', async t => {
+      const pool = await open('try')
+      const disk = await pool.openImage('disk')
+      const golden = await pool.openImage('golden')
+      await fails(t, {
+        'an image': [() => pool.createImage('new', { size: MiB }), exceeded],
+        'a clone': [() => pool.cloneImage({ imageName: 'golden', name: 'base' }, 'new'), exceeded],
+        data: [() => disk.write(8 * MiB, Buffer.alloc(4096, 1)), exceeded],
+        'a snapshot': [() => disk.createSnapshot('new'), { ...exceeded, resource: `${disk.path}@new` }],
+        growth: [() => disk.resize(1024 * MiB), { ...exceeded, resource: disk.path }],
+        'an object': [() => pool.object('new').writeFull('data'), exceeded],
+        'more data': [() => pool.object('there').append('data'), exceeded],
+      })
+      t.same((await pool.listImages()).map(image => image.name).sort(), ['clone', 'disk', 'golden', 'gone'])
+      t.same(await disk.listSnapshots(), [])
+      t.same((await golden.listSnapshots()).length, 1)
+      const { size, flags } = await disk.stat()
+      t.same({ size, flags }, { size: 16 * MiB, flags: [] }, 'its object map is good')
+      await disk.close()
+      await golden.close()
+      t.same(await objectsOf(pool, /new|room/), [])
+    })
+
+    await t.test('does what needs none', async t => {
+      const pool = await open('try')
+      const object = pool.object('there')
+      await object.setOmap({ key: 'value' })
+      await object.setXattr('name', 'value')
+      await object.lockExclusive('lock')
+      const disk = await pool.openImage('disk')
+      await disk.write(0, Buffer.alloc(4096, 2))
+      await disk.metadata.set('key', 'value')
+      await disk.resize(12 * MiB, { allowShrink: true })
+      await disk.close()
+      const again = await pool.openImage('disk', { readOnly: true })
+      t.equal(await again.size(), 12 * MiB)
+      t.equal((await again.read(0, 1))[0], 2)
+      await again.close()
+      t.same([...(await object.getOmap(['key'])).entries.keys()], ['key'])
+    })
+
+    await t.test('takes small records by force, and images no more than before', async t => {
+      const pool = await open('force')
+      await pool.object('forced').operate(new WriteOperation().create().setOmap({ key: 'value' }).writeFull('data'))
+      t.equal((await pool.object('forced').read()).toString(), 'data')
+      await fails(t, { 'an image': [() => pool.createImage('new', { size: MiB }), exceeded] })
+    })
+
+    await t.test('is made room in, also where there has been no trash yet', async t => {
+      const pool = await open('try')
+      await fails(t, { 'no such image': [() => pool.removeImage('none'), { name: 'ImageNotFoundError' }] })
+      t.same(await objectsOf(pool, /^rbd_trash$/), [], 'which makes no trash')
+      await pool.removeImage('gone')
+      await pool.trash.move('disk')
+      const [trashed] = await pool.trash.list()
+      t.equal(trashed?.name, 'disk')
+      await pool.trash.remove(trashed?.id ?? '')
+      await pool.removeImage('clone')
+      const golden = await pool.openImage('golden')
+      await golden.snapshot('base').unprotect()
+      await golden.snapshot('base').remove()
+      await golden.close()
+      await pool.removeImage('golden')
+      t.same(await objectsOf(pool, /^rbd_(data|header|id|object_map)/), [])
+      t.ok(await isFull(name), 'all that while it was full')
+    })
+
+    await t.test('moves the first image there is to the trash, too', async t => {
+      await movesFirst(t, cluster, quota)
+    })
+  })
+}
+
+async function movesFirst(t: Test, cluster: Cluster, quota: Quota): Promise<void> {
+  const { name } = await newPool(t, cluster)
+  const pool = await cluster.openPool(name, { whenFull: 'try' })
+  await pool.createImage('disk', { size: MiB })
+  await pool.object('there').writeFull('data')
+  await fill(name, quota)
+  await pool.trash.move('disk')
+  t.same(
+    (await pool.trash.list()).map(entry => entry.name),
+    ['disk'],
+  )
+}
+
+async function newPool(t: Test, given?: Cluster): Promise<{ cluster: Cluster; name: string }> {
+  const cluster = given ?? (await testCluster(t))
+  const name = `full-${process.pid}-${Date.now()}`
+  await run('ceph', 'osd', 'pool', 'create', name, '8')
+  t.teardown(() => run('ceph', 'osd', 'pool', 'rm', name, name, '--yes-i-really-really-mean-it'))
+  const pool = await cluster.openPool(name)
+  await pool.initialize()
+  await pool.close()
+  return { cluster, name }
+}
+
+async function prepare(pool: Pool): Promise<void> {
+  for (const name of ['disk', 'golden', 'gone']) {
+    await pool.createImage(name, { size: 16 * MiB })
+    const image = await pool.openImage(name)
+    await image.write(0, Buffer.alloc(MiB, 1))
+    if (name === 'golden') await image.createSnapshot('base', { protect: true })
+    await image.close()
+  }
+  await pool.cloneImage({ imageName: 'golden', name: 'base' }, 'clone')
+  await pool.object('there').writeFull('data')
+  await pool.close()
+}
+
+async function objectsOf(pool: Pool, pattern: RegExp): Promise<string[]> {
+  const names: string[] = []
+  for await (const { name } of pool.listObjects()) if (pattern.test(name)) names.push(name)
+  return names
+}
