@@ -161,14 +161,14 @@ export class Trash {
 export async function withTrash(
   pool: Pool,
   name: string,
-  { signal }: CallOptions,
+  options: CallOptions,
   work: () => Promise<void>,
 ): Promise<void> {
   try {
     await work()
   } catch (error) {
     if (!(error instanceof ImageNotFoundError) || pool.whenFull === 'wait') throw error
-    if (!(await makeTrash(pool, name, { signal }))) throw error
+    if (!(await makeTrash(pool, name, { signal: options.signal }))) throw error
     await work()
   }
 }

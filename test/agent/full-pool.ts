@@ -85,6 +85,7 @@ for (const quota of ['max_objects', 'max_bytes'] as const) {
 
     await t.test('makes room, and has it', async t => {
       t.ok(await isFull(poolName))
+      await site.succeed(site.job('storage.snapshot.delete', { refId: big, snapshot: 'before' }))
       const gone = await site.succeed(site.job('storage.delete', { refId: clone }))
       t.same(gone.deletedDisks, [{ pool: poolName, image: clone }])
       t.ok(await isFull(poolName), 'not enough yet')

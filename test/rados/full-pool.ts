@@ -1,10 +1,12 @@
 /** A pool that has reached its quota, by objects and by bytes. */
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { type Cluster, MiB, type Pool, type WhenFull, WriteOperation } from '../../lib/index.js'
+import { type Cluster, MiB, NoSpaceError, type Pool, type WhenFull, WriteOperation } from '../../lib/index.js'
+import { until } from '../support/broker.js'
 import { run, testCluster } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 import { fill, isFull, type Quota, unfill } from '../support/full-pool.js'
+import { ownPool } from '../support/own-cluster.js'
 
 t.setTimeout(180_000)
 
@@ -99,6 +101,33 @@ for (const quota of ['max_objects', 'max_bytes'] as const) {
   })
 }
 
+t.test('a pool whose OSDs are full', async t => {
+  const { cluster, name } = await ownPool(t)
+  const pool = await cluster.openPool(name, { whenFull: 'try' })
+  await pool.createImage('disk', { size: 64 * MiB })
+  await pool.createImage('gone', { size: MiB })
+  const disk = await pool.openImage('disk')
+  await disk.write(0, Buffer.alloc(64 * MiB, 1))
+  // Of the 8 GiB that an OSD of the stack has; they have to be in order.
+  const ratios = { nearfull: 0.001, backfillfull: 0.002, full: 0.003 }
+  for (const [which, ratio] of Object.entries(ratios)) {
+    await cluster.monCommand({ prefix: `osd set-${which}-ratio`, ratio })
+  }
+  const noSpace = { name: 'NoSpaceError', code: 'ENOSPC', retryable: true }
+  await until('the OSDs to be full', async () => !(await hasRoom(pool)))
+  await fails(t, {
+    'an image': [() => pool.createImage('new', { size: MiB }), noSpace],
+    'a snapshot': [() => disk.createSnapshot('new'), noSpace],
+    growth: [() => disk.resize(1024 * MiB), noSpace],
+  })
+  const forced = await cluster.openPool(name, { whenFull: 'force' })
+  await forced.object('forced').writeFull('data')
+  await pool.removeImage('gone')
+  await disk.close()
+  await pool.removeImage('disk')
+  await until('room', () => hasRoom(pool))
+})
+
 async function movesFirst(t: Test, cluster: Cluster, quota: Quota): Promise<void> {
   const { name } = await newPool(t, cluster)
   const pool = await cluster.openPool(name, { whenFull: 'try' })
@@ -140,4 +169,14 @@ async function objectsOf(pool: Pool, pattern: RegExp): Promise<string[]> {
   const names: string[] = []
   for await (const { name } of pool.listObjects()) if (pattern.test(name)) names.push(name)
   return names
+}
+
+async function hasRoom(pool: Pool): Promise<boolean> {
+  try {
+    await pool.object('probe').append('data')
+    return true
+  } catch (error) {
+    if (error instanceof NoSpaceError) return false
+    throw error
+  }
 }
