@@ -1,7 +1,8 @@
 // A pool, seen through one namespace.
 //
 // Owns:    one rados_ioctx_t. The namespace, and what becomes of writes to a full pool, are set once, when it
-//          is opened: an ioctx has operations in flight on many threads, and changing it would change what they do.
+//          is opened: an ioctx has operations in flight on many threads, and changing it would change what
+//          they do.
 // Threads: safe to share.
 #pragma once
 #include "rados/cluster.h"
