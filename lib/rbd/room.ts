@@ -4,9 +4,9 @@ import { type NativeWriteStep, native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 
 /**
- * Asks a pool whether it takes another object, one whose writes do not wait where it is full. librbd goes on where a full one refuses it an object
- * map, and reports success: a snapshot is then there that cannot be opened, an image has grown and its object map counts for
- * nothing.
+ * Asks a pool that was opened with a `whenFull` other than `wait` whether it takes one more object. librbd goes on where it is
+ * refused an object map, and reports success: a snapshot is then there that cannot be opened, an image has grown and its
+ * object map counts for nothing.
  *
  * @param imageId - For a name that nothing else has.
  * @param about - What needs the room, for errors.

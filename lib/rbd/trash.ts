@@ -3,7 +3,6 @@ import { checkBoolean, checkInteger, checkKey, checkName, checkOptions, wrongTyp
 import {
   ImageDeferredError,
   ImageNotFoundError,
-  ObjectExistsError,
   ObjectNotFoundError,
   PermissionError,
   type Resource,
@@ -173,16 +172,16 @@ export async function withTrash(
   }
 }
 
-/** Makes the list, an empty object. Returns false if it is there already, or there is no such image. */
+/** Makes the list, an empty object, unless somebody else just has. Returns false if there is no such image. */
 async function makeTrash(pool: Pool, name: string, options: CallOptions): Promise<boolean> {
-  const { steps } = new WriteOperation().create()
+  const { steps } = new WriteOperation().create({ exclusive: false })
   const resource: Resource = { kind: 'object', name: `${pool.path}/rbd_trash` }
   try {
     await pool.object(`rbd_id.${name}`).stat(options)
     await call(resource, options, token => native.objectWrite(pool.handle, 'rbd_trash', steps, true, token))
     return true
   } catch (error) {
-    if (error instanceof ObjectNotFoundError || error instanceof ObjectExistsError) return false
+    if (error instanceof ObjectNotFoundError) return false
     throw error
   }
 }

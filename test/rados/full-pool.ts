@@ -10,6 +10,8 @@ import { ownPool } from '../support/own-cluster.js'
 
 t.setTimeout(180_000)
 
+/** All removed at once. */
+const many = ['gone-1', 'gone-2', 'gone-3', 'gone-4']
 const exceeded = { name: 'QuotaExceededError', code: 'EDQUOT', retryable: true }
 
 for (const quota of ['max_objects', 'max_bytes'] as const) {
@@ -41,7 +43,7 @@ for (const quota of ['max_objects', 'max_bytes'] as const) {
         'an object': [() => pool.object('new').writeFull('data'), exceeded],
         'more data': [() => pool.object('there').append('data'), exceeded],
       })
-      t.same((await pool.listImages()).map(image => image.name).sort(), ['clone', 'disk', 'golden', 'gone'])
+      t.same((await pool.listImages()).map(image => image.name).sort(), ['clone', 'disk', 'golden', ...many])
       t.same(await disk.listSnapshots(), [])
       t.same((await golden.listSnapshots()).length, 1)
       const { size, flags } = await disk.stat()
@@ -80,7 +82,7 @@ for (const quota of ['max_objects', 'max_bytes'] as const) {
       const pool = await open('try')
       await fails(t, { 'no such image': [() => pool.removeImage('none'), { name: 'ImageNotFoundError' }] })
       t.same(await objectsOf(pool, /^rbd_trash$/), [], 'which makes no trash')
-      await pool.removeImage('gone')
+      await Promise.all(many.map(name => pool.removeImage(name)))
       await pool.trash.move('disk')
       const [trashed] = await pool.trash.list()
       t.equal(trashed?.name, 'disk')
@@ -153,7 +155,7 @@ async function newPool(t: Test, given?: Cluster): Promise<{ cluster: Cluster; na
 }
 
 async function prepare(pool: Pool): Promise<void> {
-  for (const name of ['disk', 'golden', 'gone']) {
+  for (const name of ['disk', 'golden', ...many]) {
     await pool.createImage(name, { size: 16 * MiB })
     const image = await pool.openImage(name)
     await image.write(0, Buffer.alloc(MiB, 1))
