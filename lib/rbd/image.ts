@@ -383,7 +383,8 @@ export class Image extends ImageIo implements AsyncDisposable {
     const { allowShrink = false, ...callOptions } = options
     checkBoolean('allowShrink', allowShrink)
     const { signal } = callOptions
-    if (this.#asksForRoom && size > (await this.size({ signal }))) await this.#checkRoom(this.path, { signal })
+    const mayGrow = this.pool.whenFull !== 'wait' && size > (await this.size({ signal }))
+    if (mayGrow) await checkRoom(this, this.path, signal)
     try {
       await call(this.resource, callOptions, (token, onProgress) =>
         native.imageResize(this.handle, size, allowShrink, onProgress, token),
@@ -588,22 +589,12 @@ export class Image extends ImageIo implements AsyncDisposable {
     checkBoolean('protect', protect)
     const flags = createFlags({ skipQuiesce, ignoreQuiesceError })
     const resource: Resource = { kind: 'snapshot', name: snapshot.path }
-    if (this.#asksForRoom) await this.#checkRoom(snapshot.path, { signal: callOptions.signal })
+    await checkRoom(this, snapshot.path, callOptions.signal)
     await call(resource, callOptions, (token, onProgress) =>
       native.snapshotCreate(this.handle, name, flags, onProgress, token),
     )
     if (protect) await snapshot.protect({ signal: callOptions.signal })
     return snapshot
-  }
-
-  /** Whether what needs room is to fail where there is none. */
-  get #asksForRoom(): boolean {
-    return this.pool.whenFull !== 'wait' && !this.readOnly
-  }
-
-  async #checkRoom(about: string, options: CallOptions): Promise<void> {
-    const { id } = await this.stat(options)
-    await checkRoom(this.pool, id, about, options)
   }
 
   /**

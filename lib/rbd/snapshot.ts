@@ -4,6 +4,7 @@ import type { Resource } from '../errors.js'
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import type { Image } from './image.js'
+import { checkRoom } from './room.js'
 
 /** Names a snapshot. What `image.snapshot()` gives is one. */
 export interface SnapshotReference {
@@ -136,10 +137,15 @@ export class Snapshot implements SnapshotReference {
    *
    * @throws {SnapshotNotFoundError}
    * @throws {ReadOnlyImageError}
+   * @throws {QuotaExceededError} the pool is at its quota, and was opened with `whenFull`; nothing has changed, unless
+   *   the quota was reached meanwhile
+   * @throws {NoSpaceError} the same where the pool's OSDs are full
    *
    * @implements rbd_snap_rollback_with_progress
    */
   async rollback(options: ProgressOptions = {}): Promise<void> {
+    checkOptions(options, [])
+    await checkRoom(this.image, this.path, options.signal)
     try {
       await call(this.#resource, options, (token, onProgress) =>
         native.snapshotRollback(this.image.handle, this.name, onProgress, token),

@@ -40,6 +40,7 @@ for (const quota of ['max_objects', 'max_bytes'] as const) {
         data: [() => disk.write(8 * MiB, Buffer.alloc(4096, 1)), exceeded],
         'a snapshot': [() => disk.createSnapshot('new'), { ...exceeded, resource: `${disk.path}@new` }],
         growth: [() => disk.resize(1024 * MiB), { ...exceeded, resource: disk.path }],
+        'a rollback': [() => golden.snapshot('base').rollback(), { ...exceeded, resource: `${golden.path}@base` }],
         'an object': [() => pool.object('new').writeFull('data'), exceeded],
         'more data': [() => pool.object('there').append('data'), exceeded],
       })
