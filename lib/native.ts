@@ -95,6 +95,7 @@ export type NativeWriteStep =
   | ['setOmap', [string, Uint8Array][]]
   | ['removeOmap', string[]]
   | ['clearOmap']
+  | ['exec', string, string, Uint8Array]
 
 export type NativeReadStep =
   | ['read', number, number]

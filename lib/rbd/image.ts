@@ -17,6 +17,7 @@ import type { Pool } from '../rados/pool.js'
 import { Config } from './config.js'
 import { type DiffOptions, diff } from './diff.js'
 import { type ExportDiffOptions, exportDiff, importDiff } from './diff-format.js'
+import { distrustObjectMap } from './distrust.js'
 import {
   type FormatEncryptionOptions,
   formatEncryption,
@@ -440,13 +441,22 @@ export class Image extends ImageIo implements AsyncDisposable {
    * Copies from the parent what a clone still shares with it, so that it needs it no more. Progress is in objects.
    * Abort stops it at the next object: the image is then still a clone, and keeps what it has got.
    *
+   * An object map is not gone by, for one of a clone can be wrong when somebody has died at it: it is made invalid, and anew
+   * at the end. An abort, or a death, leaves it invalid: the next `flatten()` goes on, and where the image is a clone no
+   * more, `rebuildObjectMap()`.
+   *
    * @throws {InvalidArgumentError} the image is no clone
    * @throws {ReadOnlyImageError}
    *
    * @implements rbd_flatten_with_progress
    */
   async flatten(options: ProgressOptions = {}): Promise<void> {
+    checkOptions(options, [])
+    const { signal } = options
+    const isClone = !this.readOnly && (await this.parent({ signal })) !== null
+    const isDistrusted = isClone && (await distrustObjectMap(this, { signal }))
     await call(this.resource, options, (token, onProgress) => native.imageFlatten(this.handle, onProgress, token))
+    if (isDistrusted) await this.rebuildObjectMap({ signal })
   }
 
   /**

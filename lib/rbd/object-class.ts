@@ -4,7 +4,7 @@
  */
 import { type CallOptions, call } from '../call.js'
 import type { Resource } from '../errors.js'
-import { type IoctxHandle, type NativeReadStep, native } from '../native.js'
+import { type IoctxHandle, type NativeReadStep, type NativeWriteStep, native } from '../native.js'
 import { Decoder, UnreadableError } from '../rados/decoder.js'
 import type { SnapshotInfo } from './snapshot.js'
 
@@ -106,6 +106,17 @@ export const getFeatures = method('get_features', Buffer.concat([head, readOnly]
 export function getFlags(snapshot?: number): Question<number> {
   return method('get_flags', snapshot === undefined ? head : u64(snapshot), answer => answer.u64())
 }
+
+/** RBD_FLAG_OBJECT_MAP_INVALID */
+const objectMapInvalid = u64(1)
+
+/** Of the image as it is: its object map counts for nothing until it is made anew. */
+export const setObjectMapInvalid: NativeWriteStep = [
+  'exec',
+  'rbd',
+  'set_flags',
+  Buffer.concat([objectMapInvalid, objectMapInvalid, head]),
+]
 
 /** The ids of the snapshots, oldest first. */
 export const getSnapshotIds = method('get_snapcontext', nothing, answer => {

@@ -148,6 +148,14 @@ public:
                  rados_write_op_omap_rm_keys2(op, pointers.data.data(), pointers.sizes.data(), keys.size());
              }},
             {"clearOmap", [](rados_write_op_t op, Step&) { rados_write_op_omap_clear(op); }},
+            {"exec",
+             [](rados_write_op_t op, Step& step) {
+                 const auto object_class = step.Text();
+                 const auto method = step.Text();
+                 const auto input = step.Buffer();
+                 rados_write_op_exec(op, object_class.c_str(), method.c_str(), input.data(), input.size(),
+                                     nullptr);
+             }},
         };
         const auto found = adders.find(step.name());
         if (found == adders.end()) throw step.arguments().Expected("an array of write steps");

@@ -25,6 +25,7 @@ import { clonedTo, keptBy, openBy, othersAt, pathOf, strangersAt, throwBlocked }
 import { type Origin, originOf, releaseOrigin } from './chain.js'
 import { addDue } from './due.js'
 import { lookAt, lookAtId } from './find.js'
+import { flattenImage } from './flatten.js'
 import { findOwn, removeOwn } from './snapshots.js'
 import { changeVolume, checkOurs, dueListOf, orWhy, planVolume, type VolumePlan } from './volume.js'
 
@@ -286,9 +287,7 @@ async function flattenChild(services: Services, plan: DeletePlan, image: Image, 
   const path = pathOf(child)
   const flatten = async () => {
     try {
-      await onChild(image, child, plan, false, async clone => {
-        if ((await clone.parent()) !== null) await orWhy(signal, clone.flatten({ signal }))
-      })
+      await onChild(image, child, plan, false, clone => orWhy(signal, flattenImage(clone, signal)))
     } catch (error) {
       if (!(error instanceof ImageNotFoundError)) throw error
     }

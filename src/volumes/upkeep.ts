@@ -21,6 +21,7 @@ import { withTimeLimit } from '../time-limit.js'
 import { releaseOrigin, removeOrigin } from './chain.js'
 import { type Due, type DueList, listDue, removeDue } from './due.js'
 import { lookAtId } from './find.js'
+import { flattenImage } from './flatten.js'
 import { readStamp } from './stamp.js'
 
 interface Surroundings {
@@ -116,12 +117,10 @@ export class Upkeep {
   }
 
   async #flatten(pool: Pool, { id }: Due, stop: AbortSignal): Promise<'done' | 'begun'> {
-    const isDue = await lookAtId(pool, id, async image => {
-      return (await readStamp(image))?.agent === this.#list.agent && (await image.parent()) !== null
-    })
-    if (!isDue) return 'done'
+    const owner = await lookAtId(pool, id, async image => (await readStamp(image))?.agent)
+    if (owner !== this.#list.agent) return 'done'
     await using image = await pool.openImageById(id)
-    return await unlessAborted(withTimeLimit(sliceMs, stop, signal => image.flatten({ signal })))
+    return await unlessAborted(withTimeLimit(sliceMs, stop, signal => flattenImage(image, signal)))
   }
 
   /** One that somebody has taken out of the trash is theirs to keep. */

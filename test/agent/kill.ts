@@ -18,7 +18,7 @@ t.test(
   async t => {
     const site = await TestSite.open(t)
     const random = randomNumbers(seed)
-    const work = new Workload(site, (await golden(t, site)).name, random)
+    const work = new Workload(site, await golden(t, site), random)
     const { environment } = site
     const operations = ['enter', 'create', 'write', 'settle'] as const
     await killAgain(t, site, { kills, random, work, jobsAtOnce: 6, environment, operations })

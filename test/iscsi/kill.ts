@@ -45,7 +45,7 @@ t.test(`an agent is killed ${kills} times, seed ${seed}: no target is left over,
   const environment = { ...site.environment, ...tgt.environment }
   const config = readTargetConfig(environment)
   const random = randomNumbers(seed)
-  const work = new Workload(site, (await golden(t, site)).name, random, { exposes: true })
+  const work = new Workload(site, await golden(t, site), random, { exposes: true })
   let restarts = 0
   const beside = async () => {
     if (random(livesOfTgtd) > 0) return

@@ -121,13 +121,16 @@ async function describe(site: TestSite, jobs: readonly Job[], result: JobResult)
   return JSON.stringify({ result, record, histories, said }, null, 2)
 }
 
-/** Images and their snapshots are what the results say. */
+/** Images, their data and their snapshots are what the results say. */
 export async function checkVolumes(t: Test, site: TestSite, { volumes }: Workload): Promise<void> {
   const pool = await site.volumePool()
   t.same((await site.imageNames()).sort(), [...volumes.keys()].sort())
-  for (const { name, sizeMB, snapshots } of volumes.values()) {
+  for (const { name, sizeMB, snapshots, content } of volumes.values()) {
     await using image = await pool.openImage(name, { readOnly: true })
-    t.equal(await image.size(), sizeMB * 2 ** 20)
+    const size = sizeMB * 2 ** 20
+    t.equal(await image.size(), size)
+    const data = await image.read(0, size)
+    t.ok(data.equals(Buffer.concat([content], size)), `${name} has its data`)
     const own = (await image.listSnapshots()).filter(({ namespace }) => namespace === 'user').map(each => each.name)
     t.same(own.filter(each => !each.startsWith('cephkit-')).sort(), [...snapshots].sort())
   }

@@ -1,6 +1,7 @@
 /** Jobs without end, and what must have become of them. */
 import type { JobResult } from '../../src/agent/index.js'
 import type { Job, TestSite } from './broker.js'
+import type { Golden } from './golden.js'
 import { initiator } from './tgt.js'
 
 interface Volume {
@@ -8,6 +9,8 @@ interface Volume {
   sizeMB: number
   snapshots: Set<string>
   isExposed: boolean
+  /** What it begins with; behind that there are zeroes. */
+  content: Buffer
   /** A job is under way for it: what it will be like is not known. */
   busy: boolean
 }
@@ -22,6 +25,7 @@ interface Begun {
 }
 
 const mostVolumes = 12
+const nothing = Buffer.alloc(0)
 
 /** While tgtd is away, a job fails and changes nothing. */
 const tgtdIsAway = ['ISCSI_DOWN', 'ISCSI_NO_ANSWER']
@@ -35,11 +39,11 @@ export class Workload {
   readonly volumes = new Map<string, Volume>()
   readonly #site: TestSite
   readonly #random: Random
-  readonly #golden: string
+  readonly #golden: Golden
   readonly #exposes: boolean
   #names = 0
 
-  constructor(site: TestSite, golden: string, random: Random, { exposes = false }: WorkloadOptions = {}) {
+  constructor(site: TestSite, golden: Golden, random: Random, { exposes = false }: WorkloadOptions = {}) {
     this.#exposes = exposes
     this.#site = site
     this.#golden = golden
@@ -57,6 +61,7 @@ export class Workload {
       () => this.#createTooSmall(),
       () => this.#clone(volume),
       () => this.#resize(volume),
+      () => this.#flatten(volume),
       () => this.#createSnapshot(volume),
       () => this.#deleteSnapshot(volume),
       () => this.#delete(volume),
@@ -73,11 +78,12 @@ export class Workload {
     return `vm-${++this.#names}`
   }
 
-  #add(result: JobResult, sizeMB: number): void {
+  #add(result: JobResult, sizeMB: number, content: Buffer): void {
     if (this.#isUndone(result)) return
     if (!result.ok) throw new Error(`a volume was not made: ${result.code}: ${result.error}`)
     const { name } = (result.result as { disk: { name: string } }).disk
-    this.volumes.set(name, { name, sizeMB, snapshots: new Set(), isExposed: this.#exposes, busy: false })
+    const isExposed = this.#exposes
+    this.volumes.set(name, { name, sizeMB, snapshots: new Set(), isExposed, content, busy: false })
   }
 
   /** Ceph counts a tgtd that was killed as somebody who has its images open, for a while. */
@@ -91,14 +97,15 @@ export class Workload {
 
   #create(): Begun {
     const sizeMB = 16 + this.#random(16)
-    const source = this.#random(2) === 0 ? {} : { imageId: this.#golden }
+    const isEmpty = this.#random(2) === 0
+    const source = isEmpty ? {} : { imageId: this.#golden.name }
     const job = this.#job('storage.create', { name: this.#newName(), sizeMB, ...source })
-    return { job, end: result => this.#add(result, sizeMB) }
+    return { job, end: result => this.#add(result, sizeMB, isEmpty ? nothing : this.#golden.content) }
   }
 
   /** Fails after it has begun. */
   #createTooSmall(): Begun {
-    const job = this.#job('storage.create', { name: this.#newName(), sizeMB: 1, imageId: this.#golden })
+    const job = this.#job('storage.create', { name: this.#newName(), sizeMB: 1, imageId: this.#golden.name })
     return {
       job,
       end: ({ ok, code, rollback }) => {
@@ -110,7 +117,7 @@ export class Workload {
 
   #clone(volume: Volume): Begun {
     const job = this.#job('storage.clone', { refId: volume.name, name: this.#newName() })
-    return this.#on(volume, job, result => this.#add(result, volume.sizeMB))
+    return this.#on(volume, job, result => this.#add(result, volume.sizeMB, volume.content))
   }
 
   #resize(volume: Volume): Begun {
@@ -119,6 +126,11 @@ export class Workload {
     return this.#on(volume, job, () => {
       volume.sizeMB = sizeMB
     })
+  }
+
+  #flatten(volume: Volume): Begun {
+    const job = this.#job('storage.flatten', { refId: volume.name })
+    return this.#on(volume, job, () => {})
   }
 
   #createSnapshot(volume: Volume): Begun {
