@@ -110,7 +110,7 @@ export function getFlags(snapshot?: number): Question<number> {
 /** RBD_FLAG_OBJECT_MAP_INVALID */
 const objectMapInvalid = u64(1)
 
-/** Of the image as it is: its object map counts for nothing until it is made anew. */
+/** Of the image as it is: its object map counts for nothing until it is made anew. @implements rados_write_op_exec */
 export const setObjectMapInvalid: NativeWriteStep = [
   'exec',
   'rbd',
