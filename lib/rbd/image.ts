@@ -17,7 +17,6 @@ import type { Pool } from '../rados/pool.js'
 import { Config } from './config.js'
 import { type DiffOptions, diff } from './diff.js'
 import { type ExportDiffOptions, exportDiff, importDiff } from './diff-format.js'
-import { distrustObjectMap } from './distrust.js'
 import {
   type FormatEncryptionOptions,
   formatEncryption,
@@ -45,6 +44,7 @@ import { checkRoom } from './room.js'
 import { type CreateSnapshotOptions, createFlags, Snapshot, type SnapshotInfo } from './snapshot.js'
 import { createReadStream, createWriteStream, type ReadStreamOptions, type WriteStreamOptions } from './streams.js'
 import { exportTo, importFrom, type TransferOptions } from './transfer.js'
+import { withoutObjectMap } from './without-object-map.js'
 
 export interface ImageStat {
   /** As when the image was opened. */
@@ -442,8 +442,8 @@ export class Image extends ImageIo implements AsyncDisposable {
    * Abort stops it at the next object: the image is then still a clone, and keeps what it has got.
    *
    * An object map is not gone by, for one of a clone can be wrong when somebody has died at it: it is made invalid, and anew
-   * at the end. An abort, or a death, leaves it invalid: the next `flatten()` goes on, and where the image is a clone no
-   * more, `rebuildObjectMap()`.
+   * at the end. An abort, or a death, leaves it invalid until the next `flatten()`; or, where the image is a clone no more,
+   * until `rebuildObjectMap()`.
    *
    * @throws {InvalidArgumentError} the image is no clone
    * @throws {ReadOnlyImageError}
@@ -453,10 +453,10 @@ export class Image extends ImageIo implements AsyncDisposable {
   async flatten(options: ProgressOptions = {}): Promise<void> {
     checkOptions(options, [])
     const { signal } = options
-    const isClone = !this.readOnly && (await this.parent({ signal })) !== null
-    const isDistrusted = isClone && (await distrustObjectMap(this, { signal }))
-    await call(this.resource, options, (token, onProgress) => native.imageFlatten(this.handle, onProgress, token))
-    if (isDistrusted) await this.rebuildObjectMap({ signal })
+    const flatten = () =>
+      call(this.resource, options, (token, onProgress) => native.imageFlatten(this.handle, onProgress, token))
+    const isPossible = !this.readOnly && (await this.parent({ signal })) !== null
+    await (isPossible ? withoutObjectMap(this, { signal }, flatten) : flatten())
   }
 
   /**

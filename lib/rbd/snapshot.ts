@@ -5,6 +5,7 @@ import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import type { Image } from './image.js'
 import { checkRoom } from './room.js'
+import { withoutObjectMap } from './without-object-map.js'
 
 /** Names a snapshot. What `image.snapshot()` gives is one. */
 export interface SnapshotReference {
@@ -133,7 +134,8 @@ export class Snapshot implements SnapshotReference {
 
   /**
    * Makes the image what it was at the snapshot, its size included. Progress is in objects. Abort stops it at the next
-   * object: some of the image is then as it was at the snapshot, and the rest is not.
+   * object: some of the image is then as it was at the snapshot, and the rest is not. The object map is made invalid, and anew
+   * at the end, so that a rollback that was cut short can be done again.
    *
    * @throws {SnapshotNotFoundError}
    * @throws {ReadOnlyImageError}
@@ -145,11 +147,15 @@ export class Snapshot implements SnapshotReference {
    */
   async rollback(options: ProgressOptions = {}): Promise<void> {
     checkOptions(options, [])
-    await checkRoom(this.image, this.path, options.signal)
-    try {
-      await call(this.#resource, options, (token, onProgress) =>
+    const { signal } = options
+    await checkRoom(this.image, this.path, signal)
+    const rollBack = () =>
+      call(this.#resource, options, (token, onProgress) =>
         native.snapshotRollback(this.image.handle, this.name, onProgress, token),
       )
+    const isPossible = !this.image.readOnly && (await this.exists({ signal }))
+    try {
+      await (isPossible ? withoutObjectMap(this.image, { signal }, rollBack) : rollBack())
     } finally {
       this.image.forgetSize()
     }

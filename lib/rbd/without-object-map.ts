@@ -7,14 +7,25 @@ import { headerObject, setObjectMapInvalid } from './object-class.js'
 const patience = 5_000
 
 /**
- * Has librbd look for each object of a clone that is flattened, where it would go by the object map. That says that an object is
- * there before it is copied or written: whoever dies in between, or is refused, leaves it saying so of one that is not. Flatten
- * would leave that out, and what the parent has in its place would be lost.
+ * Has librbd look for each object, where it would go by the object map of the image; and makes that anew at the end. It changes the map
+ * before the objects that it copies, writes or rolls back, so whoever dies in between, or is refused, leaves a map that is wrong:
+ * what flattens a clone next leaves objects out, and what the parent has in their place is lost; what rolls an image back next
+ * leaves objects behind that are in no map, and whose data shows again.
  *
- * @returns Whether there is an object map, which is to be made anew afterwards.
+ * @param work - What needs the objects, and not what is said of them.
  * @internal
  */
-export async function distrustObjectMap(image: Image, options: Pick<CallOptions, 'signal'>): Promise<boolean> {
+export async function withoutObjectMap(
+  image: Image,
+  options: Pick<CallOptions, 'signal'>,
+  work: () => Promise<void>,
+): Promise<void> {
+  const hasObjectMap = await distrustObjectMap(image, options)
+  await work()
+  if (hasObjectMap) await image.rebuildObjectMap(options)
+}
+
+async function distrustObjectMap(image: Image, options: Pick<CallOptions, 'signal'>): Promise<boolean> {
   const { id, features } = await image.stat(options)
   if (!features.includes('object-map')) return false
   const { pool, resource } = image
