@@ -188,7 +188,13 @@ export interface Native {
     fullTry: boolean,
     token?: Token,
   ): Promise<IoctxHandle>
-  ioctxOpenById(cluster: ClusterHandle, id: number, namespace: string, token?: Token): Promise<IoctxHandle>
+  ioctxOpenById(
+    cluster: ClusterHandle,
+    id: number,
+    namespace: string,
+    fullTry: boolean,
+    token?: Token,
+  ): Promise<IoctxHandle>
   ioctxId(ioctx: IoctxHandle, token?: Token): Promise<number>
   ioctxStat(ioctx: IoctxHandle, token?: Token): Promise<Record<string, number>>
   ioctxEnableApplication(ioctx: IoctxHandle, application: string, force: boolean, token?: Token): Promise<void>

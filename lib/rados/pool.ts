@@ -279,7 +279,7 @@ export class Pool implements AsyncDisposable {
   async #openAllNamespaces(options: CallOptions): Promise<IoctxHandle> {
     return open(this.#resource, options, async token => {
       const id = await native.ioctxId(this.handle, token)
-      return native.ioctxOpenById(this.cluster.handle, id, allNamespaces, token)
+      return native.ioctxOpenById(this.cluster.handle, id, allNamespaces, false, token)
     })
   }
 

@@ -38,6 +38,7 @@ import { ImageIo } from './io.js'
 import { listSnapshots } from './listing.js'
 import { AdvisoryLock, ExclusiveLock } from './lock.js'
 import { Metadata } from './metadata.js'
+import { ask, getSize, headerObject } from './object-class.js'
 import { type ImageLayout, imageOptionNames, imageOptions } from './options.js'
 import { type QuiesceHooks, type QuiesceWatch, startQuiesceWatch, type WatchQuiesceOptions } from './quiesce.js'
 import { checkRoom } from './room.js'
@@ -384,8 +385,8 @@ export class Image extends ImageIo implements AsyncDisposable {
     const { allowShrink = false, ...callOptions } = options
     checkBoolean('allowShrink', allowShrink)
     const { signal } = callOptions
-    const mayGrow = this.pool.whenFull !== 'wait' && size > (await this.size({ signal }))
-    if (mayGrow) await checkRoom(this, this.path, signal)
+    const mayGrow = this.pool.whenFull !== 'wait' && size > (await this.#wholeSize({ signal }))
+    if (mayGrow) await checkRoom(this, this.path, signal, 'image')
     try {
       await call(this.resource, callOptions, (token, onProgress) =>
         native.imageResize(this.handle, size, allowShrink, onProgress, token),
@@ -398,9 +399,17 @@ export class Image extends ImageIo implements AsyncDisposable {
     }
   }
 
+  /** With the header of an encrypted image, which librbd leaves out once it is loaded. */
+  async #wholeSize(options: CallOptions): Promise<number> {
+    const { id, size } = await this.stat(options)
+    if (!this.encrypted || id === '') return size
+    const [header] = await ask(this.pool.handle, headerObject(id), [getSize], this.resource, options)
+    return header.size
+  }
+
   /** librbd says EINVAL and no more. */
   async #shrinkError(size: number, error: InvalidArgumentError): Promise<Error> {
-    const current = await this.size()
+    const current = await this.#wholeSize({})
     if (size >= current) return error
     return new ShrinkNotAllowedError(
       `${error.code}: ${size} bytes is less than ${current}, and allowShrink is not set, ${error.syscall} '${this.path}'`,
@@ -413,6 +422,9 @@ export class Image extends ImageIo implements AsyncDisposable {
    *
    * @throws {InvalidArgumentError} one is on, cannot be turned on later, or needs another
    * @throws {ReadOnlyImageError}
+   * @throws {QuotaExceededError} one has objects of its own, the pool is at its quota, and was opened with `whenFull`;
+   *   nothing has changed
+   * @throws {NoSpaceError} the same where the pool's OSDs are full
    *
    * @implements rbd_update_features
    */
@@ -434,6 +446,9 @@ export class Image extends ImageIo implements AsyncDisposable {
 
   async #updateFeatures(features: readonly Feature[], enabled: boolean, options: CallOptions): Promise<void> {
     const bits = checkFeatures('features', features)
+    // librbd would turn them on, and then be refused their objects.
+    const haveObjects = enabled && features.some(feature => feature !== 'exclusive-lock')
+    if (haveObjects) await checkRoom(this, this.path, options.signal, 'image')
     await call(this.resource, options, token => native.imageUpdateFeatures(this.handle, bits, enabled, token))
   }
 
@@ -599,7 +614,7 @@ export class Image extends ImageIo implements AsyncDisposable {
     checkBoolean('protect', protect)
     const flags = createFlags({ skipQuiesce, ignoreQuiesceError })
     const resource: Resource = { kind: 'snapshot', name: snapshot.path }
-    await checkRoom(this, snapshot.path, callOptions.signal)
+    await checkRoom(this, snapshot.path, callOptions.signal, 'image')
     await call(resource, callOptions, (token, onProgress) =>
       native.snapshotCreate(this.handle, name, flags, onProgress, token),
     )

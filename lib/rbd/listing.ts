@@ -227,7 +227,9 @@ class Parents {
     const { cluster } = this.#pool
     const resource: Resource = { kind: 'pool', name: `id ${poolId}` }
     const pool = await call(resource, options, token => native.clusterReverseLookUpPool(cluster.handle, poolId, token))
-    const ioctx = await open(resource, options, token => native.ioctxOpenById(cluster.handle, poolId, namespace, token))
+    const ioctx = await open(resource, options, token =>
+      native.ioctxOpenById(cluster.handle, poolId, namespace, false, token),
+    )
     return { pool, ioctx }
   }
 

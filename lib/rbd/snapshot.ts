@@ -139,7 +139,7 @@ export class Snapshot implements SnapshotReference {
    *
    * @throws {SnapshotNotFoundError}
    * @throws {ReadOnlyImageError}
-   * @throws {QuotaExceededError} the pool is at its quota, and was opened with `whenFull`; nothing has changed, unless
+   * @throws {QuotaExceededError} the pool of its data is at its quota, and `whenFull` is not `wait`; nothing has changed, unless
    *   the quota was reached meanwhile
    * @throws {NoSpaceError} the same where the pool's OSDs are full
    *
@@ -148,7 +148,7 @@ export class Snapshot implements SnapshotReference {
   async rollback(options: ProgressOptions = {}): Promise<void> {
     checkOptions(options, [])
     const { signal } = options
-    await checkRoom(this.image, this.path, signal)
+    await checkRoom(this.image, this.path, signal, 'data')
     const rollBack = () =>
       call(this.#resource, options, (token, onProgress) =>
         native.snapshotRollback(this.image.handle, this.name, onProgress, token),

@@ -10,6 +10,7 @@ import {
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import { WriteOperation } from '../rados/write-operation.js'
+import { checkRoomIn } from './room.js'
 
 export interface TrashEntry {
   /** What the image is known by while in the trash. */
@@ -75,6 +76,8 @@ export class Trash {
    * @param options.name - Default: what it was called.
    * @throws {ImageNotFoundError} no such image is in the trash
    * @throws {ImageExistsError} there is an image of that name by now
+   * @throws {QuotaExceededError} the pool is at its quota, and was opened with `whenFull`; nothing has changed
+   * @throws {NoSpaceError} the same where the pool's OSDs are full
    *
    * @implements rbd_trash_restore
    */
@@ -83,6 +86,8 @@ export class Trash {
     checkOptions(options, ['name'])
     const { name, ...callOptions } = options
     if (name !== undefined) checkName('name', name)
+    // librbd would be refused half-way, and from then on neither remove it.
+    await checkRoomIn(this.#pool, id, `${this.#pool.path}/id ${id}`, callOptions.signal)
     // librbd takes an empty name for the old one.
     await call(this.#image(`id ${id}`), callOptions, token =>
       native.trashRestore(this.#pool.handle, id, name ?? '', token),

@@ -31,10 +31,11 @@ std::shared_ptr<Handle> Open(Cluster& cluster, const char* pool, const char* poo
     return std::make_shared<IoCtx>(cluster.shared_from_this(), ioctx);
 }
 
-std::shared_ptr<Handle> OpenById(Cluster& cluster, int64_t id, const char* pool_namespace) {
+std::shared_ptr<Handle> OpenById(Cluster& cluster, int64_t id, const char* pool_namespace, bool full_try) {
     rados_ioctx_t ioctx;
     Check("rados_ioctx_create2", rados_ioctx_create2(cluster, id, &ioctx));
     rados_ioctx_set_namespace(ioctx, pool_namespace);
+    if (full_try) rados_set_pool_full_try(ioctx);
     return std::make_shared<IoCtx>(cluster.shared_from_this(), ioctx);
 }
 

@@ -1,7 +1,15 @@
 /** A pool that has reached its quota, by objects and by bytes. */
-import { setTimeout as delay } from 'node:timers/promises'
+import { channel } from 'node:diagnostics_channel'
 import t, { type Test } from 'tap'
-import { type Cluster, MiB, NoSpaceError, type Pool, type WhenFull, WriteOperation } from '../../lib/index.js'
+import {
+  type CallReport,
+  type Cluster,
+  MiB,
+  NoSpaceError,
+  type Pool,
+  type WhenFull,
+  WriteOperation,
+} from '../../lib/index.js'
 import { until } from '../support/broker.js'
 import { run, testCluster } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
@@ -22,9 +30,11 @@ for (const quota of ['max_objects', 'max_bytes'] as const) {
     await fill(name, quota)
 
     await t.test('lets writes wait unless told otherwise', async t => {
-      const pool = await open('wait')
-      const waiting = pool.object('there').setOmap({ waited: '' })
-      t.equal(await Promise.race([waiting, delay(1000, 'waits')]), 'waits')
+      const object = (await open('wait')).object('there')
+      const waiting = object.setOmap({ waited: '' })
+      await (await open('try')).object('there').setOmap({ later: '' })
+      // An OSD does what one client sends of an object in order, so the first has not been sent.
+      t.same([...(await object.getOmap(['waited', 'later'])).entries.keys()], ['later'])
       await unfill(name, quota)
       await waiting
       await fill(name, quota)
@@ -34,23 +44,25 @@ for (const quota of ['max_objects', 'max_bytes'] as const) {
       const pool = await open('try')
       const disk = await pool.openImage('disk')
       const golden = await pool.openImage('golden')
+      const plain = await pool.openImage('plain')
       await fails(t, {
         'an image': [() => pool.createImage('new', { size: MiB }), exceeded],
         'a clone': [() => pool.cloneImage({ imageName: 'golden', name: 'base' }, 'new'), exceeded],
         data: [() => disk.write(8 * MiB, Buffer.alloc(4096, 1)), exceeded],
         'a snapshot': [() => disk.createSnapshot('new'), { ...exceeded, resource: `${disk.path}@new` }],
         growth: [() => disk.resize(1024 * MiB), { ...exceeded, resource: disk.path }],
+        'an object map': [() => plain.enableFeatures(['object-map']), { ...exceeded, resource: plain.path }],
         'a rollback': [() => golden.snapshot('base').rollback(), { ...exceeded, resource: `${golden.path}@base` }],
         'an object': [() => pool.object('new').writeFull('data'), exceeded],
         'more data': [() => pool.object('there').append('data'), exceeded],
       })
-      t.same((await pool.listImages()).map(image => image.name).sort(), ['clone', 'disk', 'golden', ...many])
+      t.same((await pool.listImages()).map(image => image.name).sort(), ['clone', 'disk', 'golden', ...many, 'plain'])
       t.same(await disk.listSnapshots(), [])
       t.same((await golden.listSnapshots()).length, 1)
       const { size, flags } = await disk.stat()
       t.same({ size, flags }, { size: 16 * MiB, flags: [] }, 'its object map is good')
-      await disk.close()
-      await golden.close()
+      t.same((await plain.stat()).features, ['layering', 'exclusive-lock'])
+      for (const image of [disk, golden, plain]) await image.close()
       t.same(await objectsOf(pool, /new|room/), [])
     })
 
@@ -94,15 +106,77 @@ for (const quota of ['max_objects', 'max_bytes'] as const) {
       await golden.snapshot('base').remove()
       await golden.close()
       await pool.removeImage('golden')
+      await pool.removeImage('plain')
       t.same(await objectsOf(pool, /^rbd_(data|header|id|object_map)/), [])
       t.ok(await isFull(name), 'all that while it was full')
     })
 
-    await t.test('moves the first image there is to the trash, too', async t => {
+    await t.test('moves the first image there is to the trash, too, from where it does not come back', async t => {
       await movesFirst(t, cluster, quota)
     })
   })
 }
+
+t.test('a rollback takes room where the data is', async t => {
+  const { cluster, name } = await newPool(t)
+  const { name: dataPool } = await newPool(t, cluster)
+  const pool = await cluster.openPool(name, { whenFull: 'try' })
+  await pool.createImage('disk', { size: 16 * MiB, dataPool })
+  const disk = await pool.openImage('disk')
+  const before = Buffer.alloc(4096, 1)
+  const after = Buffer.alloc(4096, 2)
+  await disk.write(0, before)
+  const snapshot = await disk.createSnapshot('before')
+  await disk.write(0, after)
+  await disk.write(8 * MiB, after)
+  await fill(dataPool, 'max_objects')
+  await fails(t, { 'a rollback': [() => snapshot.rollback(), { ...exceeded, resource: snapshot.path }] })
+  t.same([await disk.read(0, 4096), await disk.read(8 * MiB, 4096)], [after, after])
+  const inData = await cluster.openPool(dataPool)
+  t.same(await objectsOf(inData, /room/), [])
+  await unfill(dataPool, 'max_objects')
+  await fill(name, 'max_objects')
+  await snapshot.rollback()
+  t.same([await disk.read(0, 4096), await disk.read(8 * MiB, 4096)], [before, Buffer.alloc(4096)])
+  t.same((await disk.stat()).flags, [], 'its object map is good')
+  t.same(await objectsOf(inData, /room/), [])
+  await disk.close()
+})
+
+t.test('an encrypted image grows when it becomes larger with its header', async t => {
+  const { cluster, name } = await newPool(t)
+  const pool = await cluster.openPool(name, { whenFull: 'try' })
+  await pool.createImage('secret', { size: 63 * MiB })
+  const secret = await pool.openImage('secret')
+  await secret.formatEncryption({ format: 'luks1', passphrase: 'correct horse' })
+  await fill(name, 'max_objects')
+  const tooSmall = { name: 'ShrinkNotAllowedError' }
+  await fails(t, {
+    growth: [() => secret.resize(64 * MiB), exceeded],
+    shrinking: [() => secret.resize(62 * MiB), tooSmall],
+  })
+  await secret.resize(60 * MiB, { allowShrink: true })
+  t.equal(await secret.size(), 56 * MiB)
+  await secret.close()
+})
+
+t.test('what asks for room leaves nothing, also if it is aborted', async t => {
+  const { cluster, name } = await newPool(t)
+  const pool = await cluster.openPool(name, { whenFull: 'try' })
+  await pool.createImage('disk', { size: 16 * MiB })
+  const disk = await pool.openImage('disk')
+  for (let i = 0; i < 20; i++) {
+    const stopping = new AbortController()
+    const begun = whenCalled('imageStat')
+    const created = disk.createSnapshot('new', { signal: stopping.signal })
+    await begun
+    stopping.abort()
+    await t.rejects(created, { name: 'AbortError' })
+  }
+  await until('nothing to be left', async () => (await objectsOf(pool, /room/)).length === 0)
+  t.same(await disk.listSnapshots(), [])
+  await disk.close()
+})
 
 t.test('a pool whose OSDs are full', async t => {
   const { cluster, name } = await ownPool(t)
@@ -142,6 +216,23 @@ async function movesFirst(t: Test, cluster: Cluster, quota: Quota): Promise<void
     (await pool.trash.list()).map(entry => entry.name),
     ['disk'],
   )
+  const [{ id } = { id: '' }] = await pool.trash.list()
+  await fails(t, { 'a return': [() => pool.trash.restore(id), { ...exceeded, resource: `${pool.path}/id ${id}` }] })
+  await pool.trash.remove(id)
+  t.same(await pool.trash.list(), [])
+}
+
+/** Resolves as soon as such a call is over, when the next has been made. */
+async function whenCalled(operation: string): Promise<void> {
+  const calls = channel('cephkit:call')
+  await new Promise<void>(resolve => {
+    const onCall = (report: unknown) => {
+      if ((report as CallReport).operation !== operation) return
+      calls.unsubscribe(onCall)
+      setImmediate(resolve)
+    }
+    calls.subscribe(onCall)
+  })
 }
 
 async function newPool(t: Test, given?: Cluster): Promise<{ cluster: Cluster; name: string }> {
@@ -164,6 +255,7 @@ async function prepare(pool: Pool): Promise<void> {
     await image.close()
   }
   await pool.cloneImage({ imageName: 'golden', name: 'base' }, 'clone')
+  await pool.createImage('plain', { size: 16 * MiB, features: ['layering', 'exclusive-lock'] })
   await pool.object('there').writeFull('data')
   await pool.close()
 }
