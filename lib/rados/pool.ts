@@ -33,9 +33,13 @@ import { RadosObject } from './object.js'
  *
  * - `wait`: they wait until there is room, removals too, or until the cluster's `timeout` is over.
  * - `try`: what needs room fails with a QuotaExceededError, or a NoSpaceError; what needs none is done: the removal of
- *   images, snapshots and objects, and changes of attributes and omaps of objects that are there.
+ *   images, snapshots and objects, and changes of attributes and omaps of objects that are there. What OSDs count is the
+ *   object, and its bytes: they let an image with snapshots be written over, and discarded from, though each object is
+ *   copied at that, and omaps grow, so OSDs go on filling. The trash's list, an empty object, is made by force where an
+ *   image is the first to be moved there.
  * - `force`: the same; and `object.operate()`, and what stands on it (`writeFull()`, `setOmap()`, ...), is done although
- *   there is no room. For small records only: OSDs that are filled to the brim do not start any more.
+ *   there is no room. For small records only: OSDs that are filled to the brim do not start any more. Images are as with
+ *   `try`, and so are locks and watches of objects, which may need the object made.
  */
 export type WhenFull = (typeof whenFullChoices)[number]
 
@@ -366,6 +370,8 @@ export class Pool implements AsyncDisposable {
    * @throws {PoolNotFoundError} there is no such pool, namespace or data pool
    * @throws {InvalidArgumentError} settings that do not go together, such as a stripe unit that does not divide the
    *   object size, or a size with more objects than an object map can hold
+   * @throws {QuotaExceededError} the pool is at its quota, and was opened with `whenFull`
+   * @throws {NoSpaceError} the pool's OSDs are full, and it was opened with `whenFull`
    *
    * @implements rbd_create4
    */
@@ -388,6 +394,8 @@ export class Pool implements AsyncDisposable {
    * @throws {InvalidArgumentError} the snapshot is not protected, or in another namespace, and the clone's format needs
    *   that; or settings that do not go together
    * @throws {NotSupportedError} `features` without `layering`
+   * @throws {QuotaExceededError} the pool is at its quota, and was opened with `whenFull`
+   * @throws {NoSpaceError} the pool's OSDs are full, and it was opened with `whenFull`
    *
    * @implements rbd_clone3
    */
@@ -524,6 +532,8 @@ export class Pool implements AsyncDisposable {
    *
    * @throws {ImageNotFoundError}
    * @throws {ImageExistsError} there is one of the new name
+   * @throws {QuotaExceededError} the pool is at its quota, and was opened with `whenFull`
+   * @throws {NoSpaceError} the pool's OSDs are full, and it was opened with `whenFull`
    *
    * @implements rbd_rename
    */

@@ -518,6 +518,8 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @throws {ImageExistsError}
    * @throws {PoolNotFoundError} there is no such namespace, or data pool
    * @throws {InvalidArgumentError} settings that do not go together
+   * @throws {QuotaExceededError} the copy's pool is at its quota, and was opened with `whenFull`
+   * @throws {NoSpaceError} its OSDs are full, and it was opened with `whenFull`
    *
    * @implements rbd_copy_with_progress4
    */
@@ -545,6 +547,8 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @throws {PoolNotFoundError} there is no such namespace, or data pool
    * @throws {InvalidArgumentError} settings that do not go together; or the parent's snapshot is not protected, and the
    *   copy's format needs that
+   * @throws {QuotaExceededError} the copy's pool is at its quota, and was opened with `whenFull`
+   * @throws {NoSpaceError} its OSDs are full, and it was opened with `whenFull`
    *
    * @implements rbd_deep_copy_with_progress
    */

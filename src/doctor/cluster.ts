@@ -4,10 +4,12 @@ import {
   Cluster,
   Image,
   InvalidArgumentError,
+  NoSpaceError,
   NotFoundError,
   PermissionError,
   type Pool,
   PoolNotFoundError,
+  QuotaExceededError,
   TimeoutError,
   WriteOperation,
 } from '../../lib/index.js'
@@ -53,7 +55,9 @@ async function checkAll(examination: Examination, cluster: Cluster, config: Conf
 async function connect({ ceph }: Config): Promise<Cluster> {
   const { configFile, user, keyring } = ceph
   try {
-    return await Cluster.connect({ configFile, user, keyring, options: { client_mount_timeout: answerSeconds } })
+    const options = { client_mount_timeout: answerSeconds }
+    // As the agent does.
+    return await Cluster.connect({ configFile, user, keyring, options, whenFull: 'try' })
   } catch (error) {
     if (error instanceof TimeoutError) {
       const todo =
@@ -96,7 +100,28 @@ async function checkPool(cluster: Cluster, config: Config, name: string): Promis
   if (!(await pool.listApplications()).includes('rbd')) {
     throw new Trouble('it is not made for RBD', `rbd pool init ${shellWord(name)}`)
   }
-  return checkAccess(cluster, config, name, '')
+  const says = await checkAccess(cluster, config, name, '')
+  await checkRoom(pool)
+  return says
+}
+
+/** By an object that takes some, and is not there for long. The journal needs none. */
+async function checkRoom(pool: Pool): Promise<void> {
+  const object = pool.object(`cephkit.doctor.${randomUUID()}`)
+  try {
+    await object.append('?')
+    await object.remove()
+  } catch (error) {
+    const todo = 'delete volumes, or '
+    if (error instanceof QuotaExceededError) {
+      const raise = `raise what this prints: ceph osd pool get-quota ${shellWord(pool.name)}`
+      throw new Trouble('it has reached its quota: only what frees room is done', todo + raise, { cause: error })
+    }
+    if (error instanceof NoSpaceError) {
+      throw new Trouble('its OSDs are full: only what frees room is done', `${todo}add OSDs`, { cause: error })
+    }
+    throw error
+  }
 }
 
 async function open(cluster: Cluster, name: string, namespace = ''): Promise<Pool> {

@@ -19,10 +19,14 @@ export function initiators() {
   return rules(name)
 }
 
+/** Of an address of IPv6 with a zone, which may be of any length otherwise. */
+const longestAddress = 64
+
 export function addresses() {
   return rules(
     z
       .string('must be a string')
+      .max(longestAddress, `must be at most ${longestAddress} characters`)
       .refine(
         isAddressOrNetwork,
         'must be an IP address, or a network such as 10.0.0.0/24 with no bits set beyond its mask',

@@ -2,6 +2,9 @@
 import { z } from 'zod'
 import { MiB } from '../../lib/index.js'
 
+/** Of what only control planes know the meaning of, in bytes: it becomes part of the job's record. */
+const longestTarget = 255
+
 /**
  * An object of these keys only, and `target`: the control plane puts it into every job, to choose the agent by.
  *
@@ -11,7 +14,9 @@ export function dataSchema<Shape extends z.ZodRawShape>(
   shape: Shape,
   aliases: Partial<Record<keyof Shape & string, readonly string[]>> = {},
 ) {
-  const object = z.strictObject({ ...shape, target: z.string('must be a string').optional() })
+  const fits = (target: string) => Buffer.byteLength(target) <= longestTarget
+  const target = z.string('must be a string').refine(fits, `must be at most ${longestTarget} bytes`).optional()
+  const object = z.strictObject({ ...shape, target })
   return z
     .unknown()
     .transform((data, context) => underOneName(data as Record<string, unknown>, aliases, context))

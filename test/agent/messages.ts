@@ -127,6 +127,8 @@ t.test('a job that cannot be', async t => {
     t.same(result, { refId: 'never-was', targetDeleted: false, deletedDisks: [] })
     const { error } = await site.perform(site.job('inventory.refresh', { target: 7, targets: [] }))
     t.equal(error, 'target: must be a string; targets: unknown key')
+    const tooLong = await site.perform(site.job('inventory.refresh', { target: 'ä'.repeat(128) }))
+    t.equal(tooLong.error, 'target: must be at most 255 bytes')
   })
 
   await t.test('may have keys in its envelope that nobody knows', async t => {

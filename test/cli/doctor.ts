@@ -7,6 +7,7 @@ import { promisify } from 'node:util'
 import { connect } from 'amqplib'
 import t from 'tap'
 import { startStack, stopStack } from '../../src/dev/stack.js'
+import { until } from '../support/broker.js'
 import { cephkit } from '../support/command.js'
 import { hang } from '../support/hang.js'
 import { rabbitmqctl } from '../support/rabbitmqctl.js'
@@ -84,6 +85,24 @@ t.test('cephkit doctor', async t => {
     await ceph('osd', 'pool', 'create', 'plain')
     const { wrong } = await examine({ CEPH_CATALOG_POOL: 'plain' })
     t.match(wrong, [{ check: 'pool plain', says: 'it is not made for RBD', todo: 'rbd pool init plain' }])
+  })
+
+  await t.test('a pool at its quota, in which an agent works', async t => {
+    await ceph('osd', 'pool', 'create', 'small')
+    await promisify(execFile)('rbd', ['--conf', stack.cephConf, 'pool', 'init', 'small'], { env })
+    await promisify(execFile)('rados', ['-p', 'small', 'create', 'there'], { env: adminEnv })
+    const setQuota = (objects: number) => ceph('osd', 'pool', 'set-quota', 'small', 'max_objects', String(objects))
+    const isFull = async () => /full_quota/.test(await ceph('osd', 'pool', 'ls', 'detail'))
+    await setQuota(1)
+    await until('small to be full', isFull)
+    const { wrong, finding } = await examine({ CEPH_CATALOG_POOL: 'small' })
+    t.match(wrong, [{ check: 'pool small', says: /^it has reached its quota/, todo: /ceph osd pool get-quota small$/ }])
+    t.match(finding('journal'), { state: 'ok' })
+    await setQuota(0)
+    await until('small to have room', async () => !(await isFull()))
+    t.same((await examine({ CEPH_CATALOG_POOL: 'small' })).wrong, [])
+    const { stdout } = await promisify(execFile)('rados', ['-p', 'small', 'ls', '--all'], { env: adminEnv })
+    t.notMatch(stdout, 'cephkit', 'nothing is left')
   })
 
   await t.test('a mount that is none', async t => {

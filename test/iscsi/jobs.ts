@@ -283,6 +283,10 @@ t.test('storage.expose and storage.unexpose', async t => {
   await t.test('refuses what makes no sense, and repeats no password', async t => {
     const refused: Record<string, { data: object; error: RegExp }> = {
       'a name that is none': { data: { initiators: ['iqn.bad name'] }, error: /initiators.0: must be the name/ },
+      'an address with a zone of any length': {
+        data: { addresses: [`fe80::1%${'x'.repeat(64)}`] },
+        error: /addresses.0: must be at most 64 characters/,
+      },
       'an address that is none': { data: { addresses: ['300.1.1.1'] }, error: /addresses.0: must be an IP address/ },
       'a network that begins with zeroes': { data: { addresses: ['0.0.0.0/1'] }, error: /addresses.0/ },
       'and one of version 6': { data: { addresses: ['0::/16'] }, error: /addresses.0/ },
