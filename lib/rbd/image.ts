@@ -446,6 +446,7 @@ export class Image extends ImageIo implements AsyncDisposable {
 
   async #updateFeatures(features: readonly Feature[], enabled: boolean, options: CallOptions): Promise<void> {
     const bits = checkFeatures('features', features)
+    checkOptions(options, [])
     // librbd would turn them on, and then be refused their objects.
     const haveObjects = enabled && features.some(feature => feature !== 'exclusive-lock')
     if (haveObjects) await checkRoom(this, this.path, options.signal, 'image')
