@@ -135,7 +135,9 @@ export class Snapshot implements SnapshotReference {
   /**
    * Makes the image what it was at the snapshot, its size included. Progress is in objects. Abort stops it at the next
    * object: some of the image is then as it was at the snapshot, and the rest is not. The object map is made invalid, and anew
-   * at the end, so that a rollback that was cut short can be done again.
+   * at the end, so that a rollback that was cut short can be done again. Where the data has a pool of its own, it is this that
+   * has to have room; an image that becomes larger while its own pool is full is rolled back, and its object map stays
+   * invalid, see `rebuildObjectMap()`.
    *
    * @throws {SnapshotNotFoundError}
    * @throws {ReadOnlyImageError}
