@@ -38,6 +38,7 @@ import { ImageIo } from './io.js'
 import { listSnapshots } from './listing.js'
 import { AdvisoryLock, ExclusiveLock } from './lock.js'
 import { Metadata } from './metadata.js'
+import { copyMissingObjects } from './missing-objects.js'
 import { ask, getSize, headerObject } from './object-class.js'
 import { type ImageLayout, imageOptionNames, imageOptions } from './options.js'
 import { type QuiesceHooks, type QuiesceWatch, startQuiesceWatch, type WatchQuiesceOptions } from './quiesce.js'
@@ -45,7 +46,6 @@ import { checkRoom } from './room.js'
 import { type CreateSnapshotOptions, createFlags, Snapshot, type SnapshotInfo } from './snapshot.js'
 import { createReadStream, createWriteStream, type ReadStreamOptions, type WriteStreamOptions } from './streams.js'
 import { exportTo, importFrom, type TransferOptions } from './transfer.js'
-import { withoutObjectMap } from './without-object-map.js'
 
 export interface ImageStat {
   /** As when the image was opened. */
@@ -457,9 +457,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    * Copies from the parent what a clone still shares with it, so that it needs it no more. Progress is in objects.
    * Abort stops it at the next object: the image is then still a clone, and keeps what it has got.
    *
-   * An object map is not gone by, for one of a clone can be wrong when somebody has died at it: it is made invalid, and anew
-   * at the end. An abort, or a death, leaves it invalid until the next `flatten()`; or, where the image is a clone no more,
-   * until `rebuildObjectMap()`.
+   * What librbd would leave out, because an object map can be wrong after a death, is copied first.
    *
    * @throws {InvalidArgumentError} the image is no clone
    * @throws {ReadOnlyImageError}
@@ -469,10 +467,8 @@ export class Image extends ImageIo implements AsyncDisposable {
   async flatten(options: ProgressOptions = {}): Promise<void> {
     checkOptions(options, [])
     const { signal } = options
-    const flatten = () =>
-      call(this.resource, options, (token, onProgress) => native.imageFlatten(this.handle, onProgress, token))
-    const isPossible = !this.readOnly && (await this.parent({ signal })) !== null
-    await (isPossible ? withoutObjectMap(this, { signal }, flatten) : flatten())
+    if (!this.readOnly && (await this.parent({ signal })) !== null) await copyMissingObjects(this, { signal })
+    await call(this.resource, options, (token, onProgress) => native.imageFlatten(this.handle, onProgress, token))
   }
 
   /**

@@ -107,16 +107,14 @@ export function getFlags(snapshot?: number): Question<number> {
   return method('get_flags', snapshot === undefined ? head : u64(snapshot), answer => answer.u64())
 }
 
-/** RBD_FLAG_OBJECT_MAP_INVALID */
-const objectMapInvalid = u64(1)
+/** RBD_FLAG_OBJECT_MAP_INVALID, RBD_FLAG_FAST_DIFF_INVALID */
+const mapFlags = { objectMap: 1, fastDiff: 2 }
 
 /** Of the image as it is: its object map counts for nothing until it is made anew. @implements rados_write_op_exec */
-export const setObjectMapInvalid: NativeWriteStep = [
-  'exec',
-  'rbd',
-  'set_flags',
-  Buffer.concat([objectMapInvalid, objectMapInvalid, head]),
-]
+export function setMapsInvalid(hasFastDiff: boolean): NativeWriteStep {
+  const flags = u64(mapFlags.objectMap + (hasFastDiff ? mapFlags.fastDiff : 0))
+  return ['exec', 'rbd', 'set_flags', Buffer.concat([flags, flags, head])]
+}
 
 /** The ids of the snapshots, oldest first. */
 export const getSnapshotIds = method('get_snapcontext', nothing, answer => {

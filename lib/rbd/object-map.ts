@@ -72,6 +72,17 @@ export function changedUntil(changed: ObjectSet, states: States): ObjectSet {
   return set
 }
 
+/** The numbers of these objects. */
+export function* numbersOf(objects: ObjectSet): Generator<number, void, undefined> {
+  for (let object = 0; object < objects.length * objectsPerWord; object++) if (has(objects, object)) yield object
+}
+
+/** Where the image has the first byte of an object. */
+export function offsetOf(object: number, { objectSize, stripeUnit, stripeCount }: Layout): number {
+  const place = object % stripeCount
+  return (object - place) * objectSize + place * stripeUnit
+}
+
 /** How many bytes of the image are in these objects. */
 export function bytesIn(objects: ObjectSet, layout: Layout): number {
   const { size, objectSize, stripeCount } = layout

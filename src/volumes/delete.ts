@@ -287,7 +287,7 @@ async function flattenChild(services: Services, plan: DeletePlan, image: Image, 
   const path = pathOf(child)
   const flatten = async () => {
     try {
-      await onChild(image, child, plan, false, clone => orWhy(signal, flattenImage(clone, signal)))
+      await onChild(image, child, plan, false, clone => orWhy(signal, flattenImage(clone, { signal })))
     } catch (error) {
       if (!(error instanceof ImageNotFoundError)) throw error
     }

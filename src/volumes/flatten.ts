@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { Image } from '../../lib/index.js'
+import type { Image, ProgressOptions } from '../../lib/index.js'
 import type { Config } from '../config.js'
 import type { Services } from '../jobs/actions.js'
 import { cephName, dataSchema } from '../jobs/data.js'
@@ -48,12 +48,11 @@ async function findParent(services: Services, plan: VolumePlan): Promise<{ exist
 
 async function flatten(services: Services, plan: VolumePlan): Promise<true> {
   const { signal } = services
-  await changeVolume(services, plan, image => orWhy(signal, flattenImage(image, signal)))
+  await changeVolume(services, plan, image => orWhy(signal, flattenImage(image, { signal })))
   return true
 }
 
-/** Also where it was done before, and not heard of, or not to its very end. */
-export async function flattenImage(image: Image, signal: AbortSignal): Promise<void> {
-  if ((await image.parent()) !== null) return image.flatten({ signal })
-  if ((await image.stat()).flags.includes('object map invalid')) await image.rebuildObjectMap({ signal })
+/** Also where it was done before, and not heard of. */
+export async function flattenImage(image: Image, options: ProgressOptions): Promise<void> {
+  if ((await image.parent()) !== null) await image.flatten(options)
 }

@@ -120,7 +120,18 @@ export class Upkeep {
     const owner = await lookAtId(pool, id, async image => (await readStamp(image))?.agent)
     if (owner !== this.#list.agent) return 'done'
     await using image = await pool.openImageById(id)
-    return await unlessAborted(withTimeLimit(sliceMs, stop, signal => flattenImage(image, signal)))
+    const slice = new AbortController()
+    const signal = AbortSignal.any([stop, slice.signal])
+    let timer: NodeJS.Timeout | undefined
+    // From the first object on: before that all are looked at, which takes the longer the more there are.
+    const onProgress = () => {
+      timer ??= setTimeout(() => slice.abort(), sliceMs)
+    }
+    try {
+      return await unlessAborted(flattenImage(image, { signal, onProgress }))
+    } finally {
+      clearTimeout(timer)
+    }
   }
 
   /** One that somebody has taken out of the trash is theirs to keep. */

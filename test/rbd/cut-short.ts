@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { type Image, KiB, type Pool, type Snapshot } from '../../lib/index.js'
+import { Cluster, type Image, KiB, type Pool, type Snapshot } from '../../lib/index.js'
 import { testPool } from '../support/cluster.js'
 
 const objectSize = 64 * KiB
@@ -91,10 +91,83 @@ t.test('a flatten that was aborted', async t => {
   const abort = new AbortController()
   await t.rejects(image.flatten({ signal: abort.signal, onProgress: () => abort.abort() }), { name: 'AbortError' })
   t.ok(await image.parent())
-  t.same((await image.stat()).flags, ['object map invalid'])
   await image.flatten()
   t.same(await wrongObjects(image, content), [])
+  await parent.close()
+})
+
+t.test('a rollback that was aborted', async t => {
+  const pool = await testPool(t)
+  const { image, base, content } = await filledImage(pool, 'image', i => i % 2 === 0)
+  await image.write(0, Buffer.alloc(size, 'later'))
+  const abort = new AbortController()
+  const aborted = base.rollback({ signal: abort.signal, onProgress: () => abort.abort() })
+  await t.rejects(aborted, { name: 'AbortError' })
+  t.same((await image.stat()).flags, ['object map invalid', 'fast diff invalid'], 'what it says does not count')
+  await base.rollback()
+  t.same(await wrongObjects(image, content), [])
   t.same((await image.stat()).flags, [])
+  await image.close()
+})
+
+/** As a death leaves it: the object map has these, and they are not there. */
+async function loseObjects(pool: Pool, image: Image, objects: readonly number[]): Promise<void> {
+  const { blockNamePrefix } = await image.stat()
+  for (const object of objects) {
+    await image.write(object * objectSize, Buffer.alloc(KiB, 'lost'))
+    await pool.object(`${blockNamePrefix}.${object.toString(16).padStart(16, '0')}`).remove()
+  }
+}
+
+t.test('objects that an object map has, and that are not there', async t => {
+  const pool = await testPool(t)
+  const isThere = (i: number) => i % 5 !== 0
+  const { image: parent, base, content } = await filledImage(pool, 'parent', isThere)
+  const lost = [0, 1, 2, 17, 18, objects - 1]
+
+  await t.test('are copied from the parent, and holes stay holes', async t => {
+    await using image = await clone(pool, base, 'clone')
+    await loseObjects(pool, image, lost)
+    await image.flatten()
+    t.same(await wrongObjects(image, content), [])
+    // Of those that were lost one is a hole in the parent: it has a sector of zeroes now.
+    t.equal(await image.usedBytes(), (lost.filter(i => !isThere(i)).length + objects * (4 / 5)) * objectSize)
+  })
+
+  await t.test('also by another client, that has the exclusive lock and nothing to do', async t => {
+    await using image = await clone(pool, base, 'elsewhere')
+    await loseObjects(pool, image, lost)
+    await using cluster = await Cluster.connect()
+    await using elsewhere = await cluster.openPool(pool.name, { namespace: pool.namespace })
+    await using other = await elsewhere.openImage('elsewhere')
+    await other.write(3 * objectSize, content.subarray(3 * objectSize, 3 * objectSize + KiB))
+    t.ok(await other.lock.isOwner())
+    await image.flatten()
+    t.same(await wrongObjects(image, content), [])
+    t.same(await wrongObjects(other, content), [])
+  })
+
+  await t.test('where the data is in a pool of its own, in stripes', async t => {
+    const dataPool = `${pool.name}.${pool.namespace}.data`
+    await pool.cluster.createPool(dataPool)
+    t.teardown(() => pool.cluster.deletePool(dataPool))
+    const options = { dataPool, objectSize, stripeUnit: objectSize / 4, stripeCount: 4 }
+    await pool.cloneImage(base, 'striped', options)
+    await using image = await pool.openImage('striped')
+    const { blockNamePrefix } = await image.stat()
+    for (const object of [0, 1, 6]) {
+      // The first stripe unit of an object.
+      const offset = (object - (object % 4)) * objectSize + (object % 4) * (objectSize / 4)
+      await image.write(offset, Buffer.alloc(KiB, 'lost'))
+      const name = `${blockNamePrefix}.${object.toString(16).padStart(16, '0')}`
+      await using stripes = await pool.cluster.openPool(dataPool, { namespace: pool.namespace })
+      await stripes.object(name).remove()
+    }
+    await image.flatten()
+    t.same(await wrongObjects(image, content), [])
+    await image.close()
+    await pool.removeImage('striped')
+  })
   await parent.close()
 })
 
