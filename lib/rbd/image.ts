@@ -457,10 +457,14 @@ export class Image extends ImageIo implements AsyncDisposable {
    * Copies from the parent what a clone still shares with it, so that it needs it no more. Progress is in objects.
    * Abort stops it at the next object: the image is then still a clone, and keeps what it has got.
    *
-   * What librbd would leave out, because an object map can be wrong after a death, is copied first.
+   * What librbd would leave out, because an object map can be wrong after a death, is copied first. To find it, each object
+   * that the map has is looked for, 64 at a time, before there is any progress.
    *
    * @throws {InvalidArgumentError} the image is no clone
    * @throws {ReadOnlyImageError}
+   * @throws {QuotaExceededError} the pool is at its quota, and was opened with `whenFull`: some objects are copied, and the image is
+   *   still a clone
+   * @throws {NoSpaceError} the same where the pool's OSDs are full
    *
    * @implements rbd_flatten_with_progress
    */

@@ -120,18 +120,13 @@ export class Upkeep {
     const owner = await lookAtId(pool, id, async image => (await readStamp(image))?.agent)
     if (owner !== this.#list.agent) return 'done'
     await using image = await pool.openImageById(id)
-    const slice = new AbortController()
-    const signal = AbortSignal.any([stop, slice.signal])
-    let timer: NodeJS.Timeout | undefined
-    // From the first object on: before that all are looked at, which takes the longer the more there are.
+    let begunAt: number | undefined
+    // The slice counts from the first object on: before that all are looked at, which takes the longer the more there are.
     const onProgress = () => {
-      timer ??= setTimeout(() => slice.abort(), sliceMs)
+      begunAt ??= performance.now()
+      if (performance.now() - begunAt > sliceMs) throw new AbortError({ cause: 'others wait for the image' })
     }
-    try {
-      return await unlessAborted(flattenImage(image, { signal, onProgress }))
-    } finally {
-      clearTimeout(timer)
-    }
+    return await unlessAborted(flattenImage(image, { signal: stop, onProgress }))
   }
 
   /** One that somebody has taken out of the trash is theirs to keep. */
