@@ -1,4 +1,4 @@
-import { setMaxListeners } from 'node:events'
+import { once, setMaxListeners } from 'node:events'
 import type { Socket } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { type Channel, type ChannelModel, type ConsumeMessage, connect } from 'amqplib'
@@ -96,8 +96,7 @@ export class Session implements AsyncDisposable {
     stop.addEventListener('abort', onStop)
     try {
       stop.throwIfAborted()
-      // Some calls of amqplib's never settle when the connection is lost at that moment.
-      await Promise.race([session.#setUp(), session.ended.then(throwIt)])
+      await session.#unlessOver(() => session.#setUp())
       return session
     } catch (error) {
       await session.close()
@@ -123,6 +122,22 @@ export class Session implements AsyncDisposable {
   #endWith(channel: Channel): void {
     channel.on('error', error => this.#end(error))
     channel.on('close', () => this.#end(new Error('a channel was closed')))
+  }
+
+  /**
+   * Rejects with why the session has ended, if that comes first: some calls of amqplib's never settle when the connection is
+   * lost at that moment. Nothing of it stays with a session that goes on.
+   */
+  async #unlessOver<T>(work: () => Promise<T>): Promise<T> {
+    const { signal } = this.#over
+    signal.throwIfAborted()
+    const done = new AbortController()
+    const over = once(signal, 'abort', { signal: done.signal }).then(() => Promise.reject(signal.reason))
+    try {
+      return await Promise.race([work(), over])
+    } finally {
+      done.abort()
+    }
   }
 
   get #isOver(): boolean {
@@ -309,7 +324,7 @@ export class Session implements AsyncDisposable {
       await channel.close()
       return messageCount
     }
-    return Promise.race([counting(), this.ended.then(throwIt)])
+    return this.#unlessOver(counting)
   }
 
   /** Takes no further messages, and resolves when the broker knows that those in hand are answered. */
@@ -364,10 +379,6 @@ async function connectTo({ broker, serviceName, agentId }: Config, stop: AbortSi
 /** amqplib's types do not have it. */
 function socketOf({ connection }: ChannelModel): Socket {
   return (connection as unknown as { stream: Socket }).stream
-}
-
-function throwIt(error: Error): never {
-  throw error
 }
 
 function toError(error: unknown): Error {
