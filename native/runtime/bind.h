@@ -111,6 +111,18 @@ private:
     std::optional<Failure> failure_;
 };
 
+// Arguments are copied, and there may be no memory for that; Ceph has an exception of its own for it.
+template <typename Call>
+Call* Make(Arguments& arguments) {
+    try {
+        return new Call(arguments);
+    } catch (const Napi::Error&) {
+        throw;
+    } catch (const std::exception&) {
+        throw ToJs(arguments.env(), Failure{"malloc", ENOMEM, ""});
+    }
+}
+
 template <auto function, Awaited awaited>
 class BlockingCall;
 
@@ -121,7 +133,7 @@ public:
 
     static Napi::Value Call(const Napi::CallbackInfo& info) {
         Arguments arguments(info);
-        auto* operation = new BlockingCall(arguments);
+        auto* operation = Make<BlockingCall>(arguments);
         const auto promise = operation->promise();
         operation->Submit();
         return promise;
@@ -230,7 +242,7 @@ public:
 private:
     static AioCall* New(const Napi::CallbackInfo& info) {
         Arguments arguments(info);
-        auto* operation = new AioCall(arguments);
+        auto* operation = Make<AioCall>(arguments);
         operation->result_.syscall = static_cast<const char*>(info.Data());
         return operation;
     }
@@ -254,9 +266,14 @@ private:
         void* completion = nullptr;
         int result = Completion::Create(this, OnComplete, &completion);
         if (result == 0) {
-            result = this->Apply([&](auto&&... each) {
-                return start(Completion{completion}, std::forward<decltype(each)>(each)...);
-            });
+            try {
+                result = this->Apply([&](auto&&... each) {
+                    return start(Completion{completion}, std::forward<decltype(each)>(each)...);
+                });
+            } catch (const std::exception&) {
+                // As above: of what it does before anything is queued, only a copy can fail.
+                result = -ENOMEM;
+            }
             if (result >= 0) return EndParts(1);
             Completion::Release(completion);
         }
