@@ -2,8 +2,6 @@
 
 #include <unistd.h>
 
-#include "cephfs/path.h"
-
 namespace cephkit {
 namespace {
 
@@ -58,6 +56,7 @@ Object Statfs(Mount& mount, const Path& path) {
 }
 
 void MakeDirectory(Mount& mount, const EntryPath& path, uint32_t mode) {
+    CheckParent("ceph_mkdir", mount, path);
     CEPHFS(ceph_mkdir, mount, path, mode);
 }
 
@@ -67,22 +66,28 @@ void MakeDirectories(Mount& mount, const EntryPath& path, uint32_t mode) {
 }
 
 void RemoveDirectory(Mount& mount, const EntryPath& path) {
+    CheckParent("ceph_rmdir", mount, path);
     CEPHFS(ceph_rmdir, mount, path);
 }
 
 void Unlink(Mount& mount, const EntryPath& path) {
+    CheckParent("ceph_unlink", mount, path);
     CEPHFS(ceph_unlink, mount, path);
 }
 
 void Rename(Mount& mount, const EntryPath& from, const EntryPath& to) {
+    CheckParent("ceph_rename", mount, from);
+    CheckParent("ceph_rename", mount, to);
     CEPHFS(ceph_rename, mount, from, to);
 }
 
 void Link(Mount& mount, const EntryPath& existing, const EntryPath& path) {
+    CheckParent("ceph_link", mount, path);
     CEPHFS(ceph_link, mount, existing, path);
 }
 
 void MakeSymbolicLink(Mount& mount, const Path& target, const EntryPath& path) {
+    CheckParent("ceph_symlink", mount, path);
     CEPHFS(ceph_symlink, mount, target, path);
 }
 
@@ -142,6 +147,14 @@ void Sync(Mount& mount) {
 void Mount::Destroy() {
     CEPHFS(ceph_unmount, mount_);
     ReleaseMount(mount_);
+}
+
+void CheckParent(const char* syscall, ceph_mount_info* mount, const EntryPath& path) {
+    struct ceph_statx stat;
+    // The type is told though nothing is wanted, and mostly without asking the MDS.
+    const int result = LIBCEPHFS(ceph_statx)(mount, path.Parent().c_str(), &stat, 0, AT_NO_ATTR_SYNC);
+    Check(syscall, result);
+    if (!S_ISDIR(stat.stx_mode)) throw Failure{syscall, ENOTDIR, ""};
 }
 
 Object ToObject(const struct ceph_statx& stat) {

@@ -7,6 +7,7 @@
 // Threads: libcephfs takes calls from any; all of them block, and run on workers.
 #pragma once
 #include "cephfs/library.h"
+#include "cephfs/path.h"
 #include "rados/cluster.h"
 
 namespace cephkit {
@@ -27,6 +28,10 @@ private:
     ceph_mount_info* mount_;
     const bool is_root_;
 };
+
+// [worker] Throws Failure if what the path is in is no directory: told to make or remove something in a file
+// that has two names, libcephfs 16.2.15 aborts the process, or does so when the file gets a second one.
+void CheckParent(const char* syscall, ceph_mount_info* mount, const EntryPath& path);
 
 // What CephFS knows of a file, for JavaScript.
 Object ToObject(const struct ceph_statx& stat);

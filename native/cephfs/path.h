@@ -17,6 +17,13 @@ struct EntryPath : Path {
     static bool HasName(const std::string& bytes) {
         return bytes.find_first_not_of('/') != std::string::npos;
     }
+
+    // The path of what it is in.
+    std::string Parent() const {
+        const size_t name = bytes.find_last_of('/', bytes.find_last_not_of('/'));
+        if (name == std::string::npos) return ".";
+        return bytes.substr(0, name + 1);
+    }
 };
 
 inline std::string TakePath(Arguments& arguments) {

@@ -16,7 +16,7 @@ constexpr size_t names_at_once = 100;
 
 // How often a directory is read anew that had nothing in it, and is not empty: somebody else is at work
 // there.
-constexpr int most_rounds = 3;
+constexpr int most_rounds = 10;
 
 // What is wrong with one file, and not with the mount.
 bool IsOfTheEntry(int error) {
@@ -64,6 +64,7 @@ private:
         if (S_ISDIR(stat.stx_mode)) {
             levels_.push_back({std::move(inode)});
         } else {
+            CheckParent("ceph_unlink", mount_, path_);
             CEPHFS(ceph_unlink, mount_, path_);
             removed_++;
         }
@@ -108,10 +109,9 @@ private:
 
     // Before it is left, for it may have to be looked at again.
     void RemoveEmptied(Level& level) {
-        const bool is_top = levels_.size() == 1;
-        const int result =
-            is_top ? LIBCEPHFS(ceph_rmdir)(mount_, path_)
-                   : RemoveDirectory(levels_[levels_.size() - 2], levels_[levels_.size() - 2].names.back());
+        const int result = levels_.size() == 1 ? RemoveTop()
+                                               : RemoveDirectory(levels_[levels_.size() - 2],
+                                                                 levels_[levels_.size() - 2].names.back());
         if (result == -ENOTEMPTY) return LookAgain(level);
         if (result == 0 || result == -ENOENT) {
             removed_ += result == 0;
@@ -136,7 +136,14 @@ private:
             Keep("", "ceph_rmsnap", error, snapshots);
             Leave(Outcome::kKept);
         } catch (const Failure& failure) {
-            KeepFor(failure);
+            // The directory has gone, or a snapshot did while they were listed: the next look tells.
+            if (failure.error != ENOENT) return KeepFor(failure);
+            if (level.rounds++ < most_rounds) {
+                level.read_to_end = false;
+                return;
+            }
+            Keep("", failure.syscall.c_str(), ENOENT);
+            Leave(Outcome::kKept);
         }
     }
 
@@ -154,8 +161,6 @@ private:
             if (!snapshots.empty()) RemoveSnapshotsBelow(mount_, level.directory, snapshots);
             return 0;
         } catch (const Failure& failure) {
-            // Somebody else was faster.
-            if (failure.error == ENOENT) return 0;
             if (!IsOfTheEntry(failure.error)) throw;
             return failure.error;
         }
@@ -195,6 +200,15 @@ private:
                                {"errno", -error},
                                {"syscall", syscall},
                                {"snapshots", std::move(names)}});
+    }
+
+    int RemoveTop() {
+        try {
+            CheckParent("ceph_rmdir", mount_, path_);
+        } catch (const Failure& failure) {
+            return -failure.error;
+        }
+        return LIBCEPHFS(ceph_rmdir)(mount_, path_);
     }
 
     int RemoveDirectory(const Level& level, const std::string& name) {
