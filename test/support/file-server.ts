@@ -68,14 +68,21 @@ export class FileServer {
     const sent = rest.subarray(0, breakAfter)
     const step = Math.min((rate * stepMs) / 1000, 2 ** 20)
     for (let at = 0; at < sent.length && !response.destroyed; at += step) {
-      if (!response.write(sent.subarray(at, at + step)))
-        await Promise.race([once(response, 'drain'), once(response, 'close')])
+      if (!response.write(sent.subarray(at, at + step))) await drainedOrClosed(response)
       if (rate < Number.POSITIVE_INFINITY) await new Promise(resolve => setTimeout(resolve, stepMs))
     }
     if (breakAfter === undefined) response.end()
     // After what has been written has gone out.
     else setTimeout(() => response.destroy(), stepMs)
   }
+}
+
+/** Leaves no listener of the other event behind. */
+async function drainedOrClosed(response: ServerResponse): Promise<void> {
+  const over = new AbortController()
+  const events = ['drain', 'close'].map(event => once(response, event, { signal: over.signal }))
+  await Promise.race(events)
+  over.abort()
 }
 
 function startOf(request: IncomingMessage): number {

@@ -16,8 +16,8 @@ import { stackDir } from './stack-dir.js'
 const root = fileURLToPath(new URL('..', import.meta.url))
 /** `support/` is no test, and `gateway/` has a place of its own to run in: support/gateway-lab/. */
 const elsewhere = /^(support|gateway)\//
-/** One more than there are cores on the smallest machine that is thought of: many wait for a time-out. */
-const filesAtOnce = 3
+/** Two more than there are cores on the smallest machine that is thought of: many wait for a time-out. */
+const filesAtOnce = 4
 /**
  * Longer than any file takes on a busy machine, in seconds, unless it is one that runs for hours. In the environment it is for
  * the tests within the files.
@@ -27,7 +27,11 @@ const env = { ...process.env, TAP_TIMEOUT: String(limitSeconds) }
 
 function allFiles(): string[] {
   const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
-  return files.filter(file => file.endsWith('.js') && !elsewhere.test(file)).sort()
+  // Those that take the longest come last by their names: begun first, they are not alone at the end.
+  return files
+    .filter(file => file.endsWith('.js') && !elsewhere.test(file))
+    .sort()
+    .reverse()
 }
 
 const named = process.argv.slice(2).map(file => relative(root, file))
