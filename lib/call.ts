@@ -1,13 +1,15 @@
 /** The way from a method of this library to the addon and back: errors, AbortSignal, progress. */
 import { channel } from 'node:diagnostics_channel'
+import { onAbort } from './abort.js'
+import type { AbortToken, Handle, OnProgress, WorkerLoad } from './bindings.js'
 import { checkCallOptions } from './check.js'
 import { AbortError, type Resource, toCephError } from './errors.js'
-import { type AbortToken, type AnyHandle, nameOf, native, type OnProgress, type WorkerLoad } from './native.js'
+import { nameOf, native } from './native.js'
 
 export interface CallOptions {
   /**
-   * Aborting rejects the call with an AbortError at once. Work that has begun stops where librbd lets it, else it goes
-   * on unheard; `close()` waits for it either way.
+   * Aborting rejects the call with an AbortError at once. Work that has begun stops where librbd lets it; else it goes
+   * on unheard, and what was asked may be done all the same. `close()` waits for it either way.
    */
   signal?: AbortSignal | undefined
 }
@@ -106,7 +108,7 @@ class Report {
  * A native call that opens something. It is closed again when `complete`, which may make more calls, fails, or the
  * caller has stopped waiting.
  */
-export async function open<H extends AnyHandle>(
+export async function open<H extends Handle>(
   resource: Resource,
   options: CallOptions,
   start: Start<H>,
@@ -145,8 +147,7 @@ async function stoppable<T>(
       reject(reason)
     }
   })
-  const onAbort = () => stop(new AbortError({ cause: signal?.reason }))
-  signal?.addEventListener('abort', onAbort, { once: true })
+  const ignore = signal && onAbort(signal, () => stop(new AbortError({ cause: signal.reason })))
   // An exception in the caller's own function stops the call as an abort does, and is what the call rejects with.
   const report: OnProgress | null = onProgress
     ? (done, total) => {
@@ -161,7 +162,7 @@ async function stoppable<T>(
   try {
     return await Promise.race([start(token, report), stopped])
   } finally {
-    signal?.removeEventListener('abort', onAbort)
+    ignore?.()
   }
 }
 

@@ -61,6 +61,11 @@ export function checkText(argument: string, value: unknown): string {
   return value
 }
 
+/** Milliseconds, from `min` on. @returns Whole seconds, rounded up, for C functions that count them in 32 bits. */
+export function checkSeconds(argument: string, value: unknown, min = 0): number {
+  return Math.ceil(checkInteger(argument, value, min, (2 ** 32 - 1) * 1000) / 1000)
+}
+
 /** Text that must not be empty, such as a key or a cookie. */
 export function checkKey(argument: string, value: unknown): string {
   const text = checkText(argument, value)
@@ -124,7 +129,10 @@ function checkNotShared<View extends NodeJS.ArrayBufferView>(argument: string, v
   return view
 }
 
-/** Memory that is where it is, for a call that uses it in place: it can be neither taken away nor made smaller. */
+/**
+ * Memory for a call that uses it in place. It cannot be made smaller; that it is not taken away before the call has settled, by
+ * a transfer to another thread, is the caller's part: Node-API has no way to hold it.
+ */
 function checkInPlace(argument: string, view: NodeJS.ArrayBufferView): NodeJS.ArrayBufferView {
   const { buffer } = view
   if (isResizable(buffer)) throw wrongType(argument, 'in memory that cannot be resized', buffer)

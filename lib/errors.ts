@@ -49,6 +49,7 @@ export class CephError extends Error {
   /** Whether the same call may succeed later, with nothing changed by the caller. */
   readonly retryable: boolean
 
+  /** @internal */
   constructor(message: string, { code, errno, syscall, resource, retryable }: CephErrorFields) {
     super(message)
     this.name = new.target.name
@@ -86,6 +87,21 @@ export class BusyError extends CephError {}
 export class ImageBusyError extends BusyError {}
 /** EBUSY: the snapshot is protected, or has clones. */
 export class SnapshotBusyError extends BusyError {}
+/** EBUSY: the snapshot after it has no object map. It is being made; or that was cut short, and it is to be removed first. */
+export class IncompleteSnapshotError extends BusyError {
+  /** @internal */
+  constructor(next: string, resource: Resource) {
+    const syscall = 'rbd_snap_remove2'
+    const about = `${next}, the snapshot after it, has no object map: remove that one first, unless it is being made`
+    super(`EBUSY: ${about}, ${syscall} '${resource.name}'`, {
+      code: 'EBUSY',
+      errno: -constants.errno.EBUSY,
+      syscall,
+      resource: resource.name,
+      retryable: true,
+    })
+  }
+}
 /** EBUSY: somebody else holds the lock. */
 export class LockBusyError extends BusyError {}
 /** ENOTEMPTY. */
@@ -122,7 +138,7 @@ export class PermissionError extends CephError {}
 export class TimeoutError extends CephError {}
 /** ESHUTDOWN: the cluster has blocklisted this client. Only a new connection helps. */
 export class BlocklistedError extends CephError {}
-/** ENOTCONN. */
+/** ENOTCONN: a watch, or a mounted file system, has lost the cluster, or the watched object is gone. Watch or mount anew. */
 export class NotConnectedError extends CephError {}
 /** ENOSPC. */
 export class NoSpaceError extends CephError {}
@@ -155,7 +171,7 @@ export class IOError extends CephError {}
 /** EBADF: the handle, or what it was opened through, is closed. */
 export class ClosedError extends CephError {}
 
-/** The `signal` was aborted. `cause` is its reason. */
+/** The `signal` was aborted. `cause` is its reason; `name` and `code` are those of Node's own AbortError. */
 export class AbortError extends Error {
   readonly code = 'ABORT_ERR'
   constructor(options: { cause: unknown }) {
@@ -212,7 +228,7 @@ const meanings: Record<string, Meaning> = {
   EACCES: notPermitted,
   ETIMEDOUT: [TimeoutError, 'no answer in time: is the cluster up?', 'retryable'],
   ESHUTDOWN: [BlocklistedError, 'this client is blocklisted: connect anew'],
-  ENOTCONN: [NotConnectedError, 'not connected', 'retryable'],
+  ENOTCONN: [NotConnectedError, 'not connected any more: watch, mount or connect anew', 'retryable'],
   ENOSPC: [NoSpaceError, 'no space left', 'retryable'],
   EDQUOT: [QuotaExceededError, 'quota exceeded', 'retryable'],
   ENOTSUP: notSupported,
@@ -256,7 +272,10 @@ const meanings: Record<string, Meaning> = {
   'rbd_deep_copy_with_progress ENOENT': nowhereToPut,
   'rbd_deep_copy_with_progress EINVAL': cannotBeClone,
   'rbd_flatten_with_progress EINVAL': [InvalidArgumentError, 'the image is no clone'],
-  'rbd_update_features EINVAL': [InvalidArgumentError, 'so already, fixed, or tied to another feature'],
+  'rbd_update_features EINVAL': [
+    InvalidArgumentError,
+    'the feature is already so, cannot be changed later, or needs another',
+  ],
   'rbd_rebuild_object_map EINVAL': [InvalidArgumentError, 'the image has no object map'],
   'rbd_metadata_set EINVAL': noSetting,
   'rbd_pool_metadata_set EINVAL': noSetting,
@@ -269,6 +288,7 @@ const meanings: Record<string, Meaning> = {
   'rbd_encryption_load EINVAL': [NotEncryptedError, 'the image is not encrypted, or in another format'],
   'rbd_encryption_load EEXIST': encryptionLoaded,
   'rbd_encryption_load ENOTSUP': cannotEncrypt,
+  'rbd_trash_restore EBUSY': [ImageBusyError, 'its removal has begun, and some of its data is gone: remove it'],
   'rbd_trash_purge_with_progress ENOTEMPTY': [ImageHasSnapshotsError, 'some have snapshots, and are still there'],
 
   'snapshot ENOENT': [SnapshotNotFoundError, 'snapshot not found'],
@@ -319,7 +339,7 @@ const meanings: Record<string, Meaning> = {
   'quota EACCES': notPermittedQuota,
   'quota EROFS': readOnlyFiles,
   'quota ETIMEDOUT': noMds,
-  'quota ECANCELED': [ConflictError, 'reads back as another', 'retryable'],
+  'quota ECANCELED': [ConflictError, 'reads back with another value', 'retryable'],
   'fileSnapshot ENOENT': [SnapshotNotFoundError, 'no such snapshot, or no such directory'],
   'fileSnapshot EEXIST': [SnapshotExistsError, 'snapshot already exists'],
   'fileSnapshot EPERM': notPermittedSnapshot,
@@ -334,7 +354,7 @@ const meanings: Record<string, Meaning> = {
   'statfs EACCES': notPermittedMount,
   'openat2 EACCES': notPermittedFile,
   'openat2 ENOTCONN': deadMount,
-  'openat2 ENOSYS': [NotSupportedError, 'the kernel is older than 5.6'],
+  'openat2 ENOSYS': [NotSupportedError, 'the kernel is older than 5.8'],
   'mount ENOTCONN': deadMount,
   'mount EROFS': [ReadOnlyFileSystemError, 'mounted read-only'],
   'mount EPERM': notPermittedProbe,

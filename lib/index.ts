@@ -7,8 +7,10 @@
  * await pool.createImage('disk', { size: 10 * GiB })
  */
 
+export type { OnProgress, WorkerLoad } from './bindings.js'
 export type { CallOptions, CallReport, ProgressOptions } from './call.js'
 export { workerLoad } from './call.js'
+export type { DirectoryEntryType, MountClient } from './cephfs/bindings.js'
 export type { DirectoryEntry, NameOptions } from './cephfs/directory.js'
 export { Directory } from './cephfs/directory.js'
 export type { OpenFlags, ReadOptions } from './cephfs/file.js'
@@ -31,8 +33,54 @@ export type { FileStat } from './cephfs/stat.js'
 export type { DirectoryReport } from './cephfs/survey.js'
 export type { FileSystemStat, MkdirOptions, OpenOptions, RmOptions } from './cephfs/tree.js'
 export type { SetXattrOptions } from './cephfs/xattr.js'
-export * from './errors.js'
-export type { DirectoryEntryType, MountClient, WorkerLoad } from './native.js'
+export {
+  AbortError,
+  BlocklistedError,
+  BusyError,
+  CephError,
+  ClosedError,
+  ConflictError,
+  DirectoryNotEmptyError,
+  ExistsError,
+  FileExistsError,
+  FileNotFoundError,
+  ImageBusyError,
+  ImageDeferredError,
+  ImageExistsError,
+  ImageHasSnapshotsError,
+  ImageNotFoundError,
+  IncompleteSnapshotError,
+  InvalidArgumentError,
+  IOError,
+  IsDirectoryError,
+  LockBusyError,
+  MismatchError,
+  MissingLibraryError,
+  NoSpaceError,
+  NotConnectedError,
+  NotDirectoryError,
+  NotEncryptedError,
+  NotFoundError,
+  NotMountedError,
+  NotSupportedError,
+  ObjectExistsError,
+  ObjectNotFoundError,
+  PermissionError,
+  PoolExistsError,
+  PoolNotFoundError,
+  QuiesceError,
+  QuotaExceededError,
+  ReadOnlyFileSystemError,
+  ReadOnlyImageError,
+  ShrinkNotAllowedError,
+  SnapshotBusyError,
+  SnapshotExistsError,
+  SnapshotNotFoundError,
+  SymbolicLinkError,
+  TimeoutError,
+  WrongPassphraseError,
+  XattrNotFoundError,
+} from './errors.js'
 export type {
   ClusterStat,
   Command,
@@ -41,7 +89,7 @@ export type {
   OpenPoolOptions,
 } from './rados/cluster.js'
 export { Cluster } from './rados/cluster.js'
-export type { ObjectLockOptions, ObjectStat, OmapPage } from './rados/object.js'
+export type { Lockers, ObjectLockOptions, ObjectStat, OmapPage } from './rados/object.js'
 export { RadosObject } from './rados/object.js'
 export type {
   CloneImageOptions,
@@ -53,7 +101,7 @@ export type {
   WhenFull,
 } from './rados/pool.js'
 export { Pool } from './rados/pool.js'
-export type { Notification, NotifyResult } from './rados/watch.js'
+export type { Notification, NotifyResult, WatchListener } from './rados/watch.js'
 export { Watch } from './rados/watch.js'
 export type { Bytes, Comparison, OmapComparison, OmapEntries } from './rados/write-operation.js'
 export { WriteOperation } from './rados/write-operation.js'
@@ -78,7 +126,7 @@ export type { ImageWatchListener } from './rbd/image-watch.js'
 export { ImageWatch } from './rbd/image-watch.js'
 export type { Fadvise, IoOptions, WriteZeroesOptions } from './rbd/io.js'
 export type { ImageDetails } from './rbd/listing.js'
-export type { Lockers, LockOwners } from './rbd/lock.js'
+export type { LockOwners } from './rbd/lock.js'
 export { AdvisoryLock, ExclusiveLock } from './rbd/lock.js'
 export { Metadata } from './rbd/metadata.js'
 export type { CreateImageOptions, ImageLayout } from './rbd/options.js'

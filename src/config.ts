@@ -58,7 +58,7 @@ export interface Config {
     /** What stands before an image's name in the name of its target, of those that are exposed from now on. */
     iqnPrefix: string
     /** Where initiators find the targets. tgtd has one, on this host. */
-    portals: [Place, ...Place[]]
+    portals: [PortalAddress, ...PortalAddress[]]
     /** What initiators log in with, unless a job says otherwise. Null: without a password. */
     chap: { user: string; password: string } | null
     /** Of volumes that are exposed from now on. */
@@ -75,7 +75,7 @@ export interface Config {
 }
 
 /** An address of a host, and the host's name. */
-interface Place {
+export interface PortalAddress {
   host?: string
   ip: string
 }

@@ -86,9 +86,9 @@ export class ImageNotOursError extends JobError {
 /** How a failure is told to the control plane. */
 export interface Failure {
   error: string
-  /** A stable word. */
+  /** A stable word. docs/agent.md has all of them. */
   code: string
-  /** Whether the same job may succeed later. */
+  /** Whether the same job may succeed later, under a new task id. */
   retryable: boolean
   blockers?: readonly Blocker[]
 }

@@ -1,10 +1,13 @@
 /** What an AbortSignal does to each call, and what comes of the work. The doc comments of the methods say the same. */
+import { getEventListeners } from 'node:events'
 import { readdirSync, readFileSync } from 'node:fs'
+import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { type CallOptions, Cluster, MiB, type Pool, type ProgressOptions } from '../lib/index.js'
 import { allCalls, subjects } from './support/calls.js'
 import { run, testCluster, testPool } from './support/cluster.js'
+import { testFileSystem } from './support/file-system.js'
 import { full, type LongCall, stopped, unstoppable } from './support/long-calls.js'
 import { until } from './support/process.js'
 
@@ -46,6 +49,44 @@ t.test('a signal that is never aborted changes nothing, and keeps no listener', 
   t.equal(await image.size({ signal }), MiB)
   await t.rejects(image.flatten({ signal }), { name: 'InvalidArgumentError' })
   t.equal(listeners, 0)
+})
+
+/** Whether many calls with one signal are one listener of it, without a word of Node's, and then none. */
+async function shareOne(t: Test, call: (options: CallOptions, i: number) => Promise<unknown>): Promise<void> {
+  const warnings: Error[] = []
+  const warned = (warning: Error) => warnings.push(warning)
+  process.on('warning', warned)
+  const { signal } = new AbortController()
+  let heard = 0
+  const own = () => heard++
+  signal.addEventListener('abort', own)
+  const calls = Array.from({ length: 100 }, (_, i) => call({ signal }, i))
+  t.ok(getEventListeners(signal, 'abort').length <= 2, 'beside that of the caller')
+  await Promise.all(calls)
+  t.strictSame(getEventListeners(signal, 'abort'), [own], 'which stays')
+
+  const controller = new AbortController()
+  const begun = Array.from({ length: 100 }, (_, i) => call({ signal: controller.signal }, i))
+  const ended = Promise.allSettled(begun)
+  controller.abort(reason)
+  for (const each of await ended) if (each.status === 'rejected') t.match(each.reason, aborted)
+  t.ok((await ended).some(({ status }) => status === 'rejected'))
+  t.same(getEventListeners(controller.signal, 'abort'), [])
+  await sleep(1) // for warnings come later
+  process.off('warning', warned)
+  t.same(warnings, [])
+}
+
+t.test('one signal may be that of many calls', async t => {
+  const { pool, image } = await subjects(await testPool(t))
+  await t.test('reads', t => shareOne(t, (options, i) => image.read(i * 4096, 4096, options)))
+  await t.test('calls on threads', t => shareOne(t, options => image.parent(options)))
+  await t.test('openings', async t => {
+    await shareOne(t, async options => await (await pool.openImage('disk', { ...options, readOnly: true })).close())
+  })
+  const { files } = await testFileSystem(t, pool.cluster)
+  await t.test('calls that wait for their turn', t => shareOne(t, options => files.stat('/', options)))
+  await t.test('streams', t => shareOne(t, options => text(image.createReadStream({ ...options, end: 9 }))))
 })
 
 /** Aborts a call at its first report, and answers how much of the work was done in the end. */

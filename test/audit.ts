@@ -13,6 +13,7 @@ import { writeStamp } from '../src/volumes/stamp.js'
 import { startAgentProcess } from './support/agent-process.js'
 import { TestSite, until } from './support/broker.js'
 import { run } from './support/cluster.js'
+import { cutRemovalShort } from './support/cut-short.js'
 import { newJob, newRecord, openRecords, outcomeOf } from './support/journal.js'
 import { Attached, Tgt } from './support/tgt.js'
 
@@ -200,6 +201,25 @@ t.test('the volumes', async t => {
     const again = await pool.openImage('disk', { readOnly: true })
     t.same((await again.listSnapshots()).map(({ name }) => name).sort(), ['fine', 'foreign'])
     await again.close()
+  })
+
+  await t.test('a snapshot whose removal was killed', async t => {
+    const image = await stamped('cut', succeeded)
+    await image.createSnapshot('kept')
+    await pool.cloneImage(image.snapshot('kept'), 'clone', { cloneFormat: 2 })
+    await image.snapshot('kept').remove()
+    await image.close()
+    await cutRemovalShort(pool, 'cut', async () => {
+      await using again = await pool.openImage('cut')
+      await again.createSnapshot('last')
+    })
+    const found = { kind: 'snapshot', name: `${poolName}/cut@last`, agent, says: 'is half removed', fixable: true }
+    t.same(told(await look()), [found], 'but not one that is kept for its clones')
+    t.same(await fixAll(), [])
+    const again = await pool.openImage('cut', { readOnly: true })
+    t.match(await again.listSnapshots(), [{ originalName: 'kept' }])
+    await again.close()
+    for (const name of ['clone', 'cut']) await pool.removeImage(name)
   })
 
   await t.test('a volume in the trash that nobody purges', async t => {

@@ -24,7 +24,7 @@ const classes: Record<string, { prototype: object }> = {
   image: Image,
   snapshot: Snapshot,
   'pool.trash': Trash,
-  'image.lock': ExclusiveLock,
+  'image.exclusiveLock': ExclusiveLock,
   'image.advisoryLock': AdvisoryLock,
   'image.metadata': Metadata,
   'image.config': Config,

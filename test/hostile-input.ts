@@ -171,7 +171,10 @@ t.test('wrong input is refused', async t => {
         { poolName: v => cluster.poolName(v), osdCommand: v => cluster.osdCommand(v, { prefix: 'version' }) },
       ],
       [[2 ** 31], { osdCommand: v => cluster.osdCommand(v, { prefix: 'version' }) }],
-      [[...optional(notNatural), 2 ** 32], { seconds: v => cluster.blocklist('127.0.0.1:0/1', { seconds: v }) }],
+      [
+        [...optional(notPositive), (2 ** 32 - 1) * 1000 + 1],
+        { duration: v => cluster.blocklist('127.0.0.1:0/1', { duration: v }) },
+      ],
       [
         notCommand,
         {
@@ -196,6 +199,7 @@ t.test('wrong input is refused', async t => {
           namespaceExists: v => pool.namespaceExists(v),
           createImage: v => pool.createImage(v, { size: 1 }),
           openImage: v => pool.openImage(v),
+          finishFlatten: v => pool.finishFlatten(v),
           removeImage: v => pool.removeImage(v),
           renameImage: v => pool.renameImage(v, 'new'),
           'renameImage to': v => pool.renameImage('other', v),
@@ -204,7 +208,14 @@ t.test('wrong input is refused', async t => {
           'the name of its snapshot': v => pool.cloneImage({ ...parent, name: v }, 'new'),
         },
       ],
-      [notKey, { openImageById: v => pool.openImageById(v), enableApplication: v => pool.enableApplication(v) }],
+      [
+        notKey,
+        {
+          openImageById: v => pool.openImageById(v),
+          finishFlattenById: v => pool.finishFlattenById(v),
+          enableApplication: v => pool.enableApplication(v),
+        },
+      ],
       [allBut(), { parent: v => pool.cloneImage(v, 'new') }],
       [optional(allBut()), { 'the pool of a parent': v => pool.cloneImage({ ...parent, pool: v }, 'new') }],
       [
@@ -246,7 +257,7 @@ t.test('wrong input is refused', async t => {
       [notName, { move: v => trash.move(v) }],
       [optional(notName), { 'restore name': v => trash.restore('0123', { name: v }) }],
       [notKey, { get: v => trash.get(v), restore: v => trash.restore(v), remove: v => trash.remove(v) }],
-      [[...optional(notNatural), 2 ** 32], { delay: v => trash.move('other', { delay: v }) }],
+      [[...optional(notNatural), (2 ** 32 - 1) * 1000 + 1], { delay: v => trash.move('other', { delay: v }) }],
       [optional(notBoolean), { force: v => trash.remove('0123', { force: v }) }],
       [[...optional(notNatural), 101], { threshold: v => trash.purge({ threshold: v }) }],
       [
@@ -284,7 +295,7 @@ t.test('wrong input is refused', async t => {
           rename: v => snapshot.rename(v),
         },
       ],
-      [optional(notName), { since: v => image.usedBytes({ since: v }) }],
+      [optional(notName), { from: v => image.usedBytes({ from: v }) }],
       [optional(notName), { from: v => image.diff({ from: v }).next() }],
       [
         optional(notNatural),
@@ -378,14 +389,15 @@ t.test('wrong input is refused', async t => {
           protect: v => image.createSnapshot('new', { protect: v }),
           skipQuiesce: v => image.createSnapshot('new', { skipQuiesce: v }),
           ignoreQuiesceError: v => image.createSnapshot('new', { ignoreQuiesceError: v }),
-          force: v => snapshot.remove({ force: v }),
+          unprotect: v => snapshot.remove({ unprotect: v }),
+          flattenClones: v => snapshot.remove({ flattenClones: v }),
         },
       ],
       [[...optional(allBut()), 0, 3], { cloneFormat: v => image.deepCopy(pool, 'new', { cloneFormat: v }) }],
       [
         notKey,
         {
-          'lock.break': v => image.lock.break(v),
+          'exclusiveLock.break': v => image.exclusiveLock.break(v),
           'advisoryLock.acquire': v => image.advisoryLock.acquire(v),
           'advisoryLock.release': v => image.advisoryLock.release(v),
           'advisoryLock.break': v => image.advisoryLock.break(v, 'cookie'),
@@ -393,7 +405,7 @@ t.test('wrong input is refused', async t => {
         },
       ],
       [optional(notText), { shared: v => image.advisoryLock.acquire('cookie', { shared: v }) }],
-      [[{ since: 'one' }, { size: 1 }], { 'the options of other methods': v => image.stat(v) }],
+      [[{ from: 'one' }, { size: 1 }], { 'the options of other methods': v => image.stat(v) }],
     ])
     const tooLong = new DataView(new ArrayBuffer(2 ** 31))
     const half = new Uint8Array(tooLong.buffer, 0, 2 ** 30)

@@ -10,7 +10,7 @@ const shortBy: Record<string, number> = {
   'image.copy': 0,
   'image.deepCopy': 0,
   'pool.trash.purge': 0,
-  'snapshot.remove by force': 0,
+  'snapshot.remove with its clones': 0,
   'image.createSnapshot': 9, // of 10 attempts to have the users hold their I/O; nobody minded
 }
 const usually = 1

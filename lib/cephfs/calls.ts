@@ -3,10 +3,13 @@
  * stop. So each call has a limit of time, and a mount has so many calls under way at most: what hangs keeps its thread, and
  * the other threads are for others.
  */
+
+import { onAbort } from '../abort.js'
+import type { AbortToken, Handle } from '../bindings.js'
 import { type CallOptions, call } from '../call.js'
 import { checkCallOptions } from '../check.js'
 import { AbortError, type Resource } from '../errors.js'
-import { type AbortToken, type AnyHandle, native } from '../native.js'
+import { native } from '../native.js'
 import { failure } from './failure.js'
 
 /** Of a mount by libcephfs: half of the addon's threads. */
@@ -40,14 +43,14 @@ export class Turns {
       const end = (settle: () => void) => () => {
         this.#waiting.delete(take)
         clearTimeout(timer)
-        signal?.removeEventListener('abort', onAbort)
+        ignore?.()
         settle()
       }
       const take = end(resolve)
-      const onAbort = end(() => reject(new AbortError({ cause: signal?.reason })))
       const onLate = end(() => reject(failure('ETIMEDOUT', 'wait', resource, 'too many calls before this one')))
       const timer = limitMs === 0 ? undefined : setTimeout(onLate, limitMs)
-      signal?.addEventListener('abort', onAbort, { once: true })
+      const aborted = end(() => reject(new AbortError({ cause: signal?.reason })))
+      const ignore = signal && onAbort(signal, aborted)
       this.#waiting.add(take)
     })
   }
@@ -64,14 +67,14 @@ export class Turns {
 export class Calls {
   readonly #turns: Turns
   readonly #limitMs: number
-  readonly #handle: AnyHandle
+  readonly #handle: Handle
   readonly #parent: Calls | undefined
   /** One for each call that waits for its turn. */
   readonly #notBegun = new Set<Promise<void>>()
   #closing = false
 
   /** @param limitMs - How long a call may take, and may have to wait before; 0 is without a limit. */
-  constructor(turns: Turns, limitMs: number, handle: AnyHandle, parent?: Calls) {
+  constructor(turns: Turns, limitMs: number, handle: Handle, parent?: Calls) {
     this.#turns = turns
     this.#limitMs = limitMs
     this.#handle = handle
@@ -83,7 +86,7 @@ export class Calls {
   }
 
   /** Those on what has been opened through this. */
-  of(handle: AnyHandle): Calls {
+  of(handle: Handle): Calls {
     return new Calls(this.#turns, this.#limitMs, handle, this)
   }
 
@@ -106,7 +109,7 @@ export class Calls {
   }
 
   /** As `open()` in call.ts. */
-  async open<H extends AnyHandle>(resource: Resource, options: CallOptions, start: Start<H>): Promise<H> {
+  async open<H extends Handle>(resource: Resource, options: CallOptions, start: Start<H>): Promise<H> {
     return opened((opening: Start<H>) => this.call(resource, options, opening), start)
   }
 
@@ -136,7 +139,7 @@ export class Calls {
 }
 
 /** Mounts, which is the first call. */
-export async function openMount<H extends AnyHandle>(
+export async function openMount<H extends Handle>(
   turns: Turns,
   limitMs: number,
   resource: Resource,
@@ -149,7 +152,7 @@ export async function openMount<H extends AnyHandle>(
 }
 
 /** What opens after nobody waits for it any more is closed, and nobody waits for that either. */
-async function opened<H extends AnyHandle>(make: (start: Start<H>) => Promise<H>, start: Start<H>): Promise<H> {
+async function opened<H extends Handle>(make: (start: Start<H>) => Promise<H>, start: Start<H>): Promise<H> {
   let opening: Promise<H> | undefined
   try {
     return await make(token => {

@@ -1,7 +1,8 @@
 import type { CallOptions } from '../call.js'
 import { checkOneOf, checkOptions } from '../check.js'
 import type { Resource } from '../errors.js'
-import { type DirectoryEntryType, type DirectoryHandle, type NativeDirectoryEntry, native } from '../native.js'
+import { native } from '../native.js'
+import type { DirectoryEntryType, DirectoryHandle, NativeDirectoryEntry } from './bindings.js'
 import type { Calls } from './calls.js'
 
 export interface NameOptions extends CallOptions {
@@ -71,17 +72,26 @@ export class Directory<Name extends string | Buffer = string> implements AsyncDi
   }
 
   /**
-   * The next entries, at most 1,000; none at the end.
+   * The next entries, at most 1,000; none at the end. Where it fails, by an abort too, the directory is closed: nobody knows
+   * how far it has been read.
    *
    * @throws {TimeoutError} no answer in time
    *
    * @implements ceph_readdir_r
    */
   async readBatch(options: CallOptions = {}): Promise<DirectoryEntry<Name>[]> {
-    const entries = await this.#calls.call(this.#resource, options, token =>
-      native.directoryRead(this.#handle, entriesPerBatch, this.#asBuffer, token),
-    )
-    return entries.map(entry => new DirectoryEntry<Name>(entry))
+    let isBegun = false
+    try {
+      const entries = await this.#calls.call(this.#resource, options, token => {
+        isBegun = true
+        return native.directoryRead(this.#handle, entriesPerBatch, this.#asBuffer, token)
+      })
+      return entries.map(entry => new DirectoryEntry<Name>(entry))
+    } catch (error) {
+      // Unheard, as what it was that failed says more.
+      if (isBegun) this.close().catch(() => {})
+      throw error
+    }
   }
 
   /** The entries that have not been read yet. Closes the directory, at the end or whenever its reader leaves. */

@@ -3,7 +3,7 @@ import { type CephError, type Resource, toCephError } from '../errors.js'
 
 /** What this library itself finds wrong, as the errors of the addon are. */
 export function failure(
-  code: 'EBADF' | 'EROFS' | 'EEXIST' | 'ENOTDIR' | 'ELOOP' | 'ETIMEDOUT' | 'ECANCELED',
+  code: 'EBADF' | 'EROFS' | 'EEXIST' | 'ENOTDIR' | 'ELOOP' | 'ETIMEDOUT' | 'ECANCELED' | 'ENODATA' | 'EILSEQ',
   syscall: string,
   resource: Resource,
   message = '',

@@ -1,12 +1,14 @@
+import type { AbortToken } from '../bindings.js'
 import type { CallOptions } from '../call.js'
 import { checkBoolean, checkInteger, checkKey, checkOptions, wrongType } from '../check.js'
 import type { Resource } from '../errors.js'
-import { type AbortToken, type FileSystemHandle, native } from '../native.js'
+import { native } from '../native.js'
 import type { Cluster } from '../rados/cluster.js'
+import type { FileSystemHandle } from './bindings.js'
 import { Calls, openMount, Turns } from './calls.js'
 import { failure } from './failure.js'
 import { OpenDirectory } from './open-directory.js'
-import { checkPath, checkSnapshotName, type FilePath, parentOf } from './path.js'
+import { checkPath, checkSnapshotName, type FilePath, fromBytes, parentOf, shownPath } from './path.js'
 import {
   changeQuota,
   checkQuota,
@@ -94,7 +96,7 @@ export class FileSystem extends FileTree implements AsyncDisposable {
    *
    * @returns The quota as it is now.
    * @throws {PermissionError} the MDS caps of this user have no `p` (`allow rwp`), or the directory's mode does not allow it
-   * @throws {ConflictError} it reads back as another: somebody else has set it meanwhile
+   * @throws {ConflictError} it reads back with another value: somebody else has set it meanwhile
    * @throws {FileNotFoundError} @throws {NotDirectoryError} @throws {TimeoutError}
    *
    * @implements ceph_lsetxattr
@@ -121,13 +123,15 @@ export class FileSystem extends FileTree implements AsyncDisposable {
    *
    * @throws {FileNotFoundError} @throws {TimeoutError}
    */
-  async effectiveQuota(path: string, options: CallOptions = {}): Promise<EffectiveQuota> {
+  async effectiveQuota(path: FilePath, options: CallOptions = {}): Promise<EffectiveQuota> {
     const effective: EffectiveQuota = {}
-    for (let at = await this.realpath(path, options); ; at = parentOf(at)) {
-      const quota = await this.getQuota(at, options)
+    for (let at = await this.resolve(path, options); ; at = parentOf(at)) {
+      const directory = fromBytes(at)
+      const quota = await this.getQuota(directory, options)
       for (const name of limitNames) {
         const limit = quota[name]
-        if (limit !== undefined && limit < (effective[name]?.limit ?? Infinity)) effective[name] = { limit, path: at }
+        if (limit !== undefined && limit < (effective[name]?.limit ?? Infinity))
+          effective[name] = { limit, path: shownPath(directory) }
       }
       if (at === '/') return effective
     }

@@ -1,10 +1,12 @@
 import { constants } from 'node:fs'
+import type { AbortToken } from '../bindings.js'
 import type { CallOptions } from '../call.js'
 import { checkBytes, checkData, checkInteger, checkOptions, checkView, wrongValue } from '../check.js'
 import type { Resource } from '../errors.js'
-import { type AbortToken, type FileHandle, native } from '../native.js'
+import { native } from '../native.js'
 import type { Bytes } from '../rados/write-operation.js'
 import { MiB } from '../units.js'
+import type { FileHandle } from './bindings.js'
 import type { Calls } from './calls.js'
 import { FileStat } from './stat.js'
 

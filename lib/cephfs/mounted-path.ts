@@ -2,10 +2,12 @@ import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { isAbsolute, resolve } from 'node:path'
+import type { AbortToken } from '../bindings.js'
 import { type CallOptions, call } from '../call.js'
 import { checkCallOptions, checkInteger, checkKey, checkOptions, wrongValue } from '../check.js'
 import { CephError, type Resource } from '../errors.js'
-import { type AbortToken, type MountClient, native } from '../native.js'
+import { native } from '../native.js'
+import type { MountClient } from './bindings.js'
 import { inTurn, type Limit, limitFrom, Turns } from './calls.js'
 import { failure } from './failure.js'
 import { checkPath, type FilePath, joined, shownPath } from './path.js'
@@ -176,7 +178,7 @@ export class MountedPath {
    * @returns The quota as it is now.
    * @throws {PermissionError} the MDS caps of the user that it is mounted with have no `p` (`allow rwp`), or the directory's mode
    *   does not allow it to this process
-   * @throws {ConflictError} it reads back as another: somebody else has set it meanwhile
+   * @throws {ConflictError} it reads back with another value: somebody else has set it meanwhile
    * @throws {FileNotFoundError} @throws {NotDirectoryError} @throws {NotMountedError} @throws {TimeoutError}
    */
   async setQuota(path: FilePath, quota: QuotaChange, options: CallOptions = {}): Promise<Quota> {

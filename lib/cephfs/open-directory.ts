@@ -1,8 +1,10 @@
+import type { AbortToken } from '../bindings.js'
 import type { CallOptions } from '../call.js'
 import { checkData, checkInteger, checkKey, checkMembers, wrongType, wrongValue } from '../check.js'
 import type { Resource } from '../errors.js'
-import { type AbortToken, native, type OpenDirectoryHandle } from '../native.js'
+import { native } from '../native.js'
 import type { Bytes } from '../rados/write-operation.js'
+import type { OpenDirectoryHandle } from './bindings.js'
 import type { Calls } from './calls.js'
 import { failure } from './failure.js'
 import { checkPath } from './path.js'
@@ -74,11 +76,12 @@ export class OpenDirectory implements AsyncDisposable {
     return new FileStat(await this.#look(options, token => native.directoryStat(this.#handle, token)))
   }
 
-  /** The value of an extended attribute; undefined if there is none. @throws {TimeoutError} @implements ceph_ll_getxattr */
-  async getXattr(name: string, options: CallOptions = {}): Promise<Buffer | undefined> {
+  /** As `getXattr()` of the file system. @throws {XattrNotFoundError} @throws {TimeoutError} @implements ceph_ll_getxattr */
+  async getXattr(name: string, options: CallOptions = {}): Promise<Buffer> {
     checkKey('name', name)
-    const [value] = await this.#xattrs([name], this.#resource, options)
-    return value ?? undefined
+    const [value = null] = await this.#xattrs([name], this.#resource, options)
+    if (value === null) throw failure('ENODATA', 'ceph_ll_getxattr', this.#resource)
+    return value
   }
 
   /** As `setXattr()` of the file system. @throws {PermissionError} @throws {TimeoutError} @implements ceph_ll_setxattr */
@@ -99,7 +102,7 @@ export class OpenDirectory implements AsyncDisposable {
    * As `setQuota()` of the file system.
    *
    * @throws {PermissionError} the MDS caps of this user have no `p` (`allow rwp`), or the directory's mode does not allow it
-   * @throws {ConflictError} it reads back as another: somebody else has set it meanwhile
+   * @throws {ConflictError} it reads back with another value: somebody else has set it meanwhile
    * @throws {TimeoutError}
    */
   async setQuota(quota: QuotaChange, options: CallOptions = {}): Promise<Quota> {

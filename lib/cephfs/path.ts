@@ -15,9 +15,7 @@ export function checkPath<P extends FilePath>(argument: string, value: P): P
 export function checkPath(argument: string, value: unknown): FilePath {
   if (typeof value === 'string') return plainPath(argument, checkKey(argument, value), value)
   checkPathBytes(argument, value)
-  // One character for each byte.
-  const bytes = Buffer.from(value.buffer, value.byteOffset, value.length).toString('latin1')
-  return Buffer.from(plainPath(argument, bytes, value), 'latin1')
+  return fromBytes(plainPath(argument, toBytes(value), value))
 }
 
 function checkPathBytes(argument: string, value: unknown): asserts value is Uint8Array {
@@ -47,6 +45,15 @@ export function checkEntryPath<P extends FilePath>(argument: string, value: P): 
 /** For messages. */
 export function shownPath(path: FilePath): string {
   return typeof path === 'string' ? path : Buffer.from(path).toString()
+}
+
+/** With one character for each byte, for what is done to parts of a path. */
+export function toBytes(path: FilePath): string {
+  return Buffer.from(path).toString('latin1')
+}
+
+export function fromBytes(path: string): Buffer {
+  return Buffer.from(path, 'latin1')
 }
 
 /** Both have been checked. */

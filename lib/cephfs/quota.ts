@@ -19,7 +19,7 @@ export interface QuotaChange {
   maxFiles?: number | null | undefined
 }
 
-/** The limits that count for a path, each with the directory that sets it. */
+/** The limits that count for a path, each with the directory that sets it; a name that is no UTF-8 has replacement characters. */
 export interface EffectiveQuota {
   maxBytes?: { limit: number; path: string }
   maxFiles?: { limit: number; path: string }

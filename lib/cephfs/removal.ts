@@ -1,7 +1,8 @@
 /** Removing a directory with all that is in it, a batch at a time, so that each call is done in time. */
 import type { CallOptions } from '../call.js'
 import { type CephError, type Resource, toCephError } from '../errors.js'
-import { type NativeKeptEntry, native, type RemovalHandle } from '../native.js'
+import { native } from '../native.js'
+import type { NativeKeptEntry, RemovalHandle } from './bindings.js'
 import type { Calls } from './calls.js'
 
 export interface RemoveTreeOptions extends CallOptions {

@@ -1,6 +1,6 @@
 import type { CallOptions } from '../call.js'
 import { checkKey, checkObject, checkText } from '../check.js'
-import type { NativeFileSnapshot } from '../native.js'
+import type { NativeFileSnapshot } from './bindings.js'
 
 export interface CreateFileSnapshotOptions extends CallOptions {
   /** Keys and values that the snapshot has from then on. Default: none. */
@@ -25,6 +25,7 @@ export function checkMetadata(metadata: Record<string, string>): Record<string, 
 }
 
 /** @internal */
-export function toSnapshot({ createdAt, ...snapshot }: NativeFileSnapshot): FileSnapshot {
-  return { ...snapshot, ...(createdAt !== undefined && { createdAt: new Date(Number(createdAt) * 1000) }) }
+export function toSnapshot({ createdAt, metadata, ...snapshot }: NativeFileSnapshot): FileSnapshot {
+  const told = { ...snapshot, metadata: Object.fromEntries(metadata) }
+  return { ...told, ...(createdAt !== undefined && { createdAt: new Date(Number(createdAt) * 1000) }) }
 }

@@ -1,4 +1,4 @@
-import type { NativeFileStat } from '../native.js'
+import type { NativeFileStat } from './bindings.js'
 
 /** The part of a mode that says what it is, and its values: S_IFMT and others of stat(2). */
 const typeMask = 0o170000

@@ -1,4 +1,7 @@
 /** The files and directories of a file system, by their paths: what of `FileSystem` has the names of `node:fs/promises`. */
+
+import { isUtf8 } from 'node:buffer'
+import type { AbortToken } from '../bindings.js'
 import type { CallOptions } from '../call.js'
 import {
   checkBoolean,
@@ -9,15 +12,27 @@ import {
   checkOptions,
   outOfRange,
   wrongType,
+  wrongValue,
 } from '../check.js'
 import { FileNotFoundError, type Resource } from '../errors.js'
-import { type AbortToken, type FileSystemHandle, type NativeStatfs, native } from '../native.js'
+import { native } from '../native.js'
 import type { Bytes } from '../rados/write-operation.js'
+import type { FileSystemHandle, NativeStatfs } from './bindings.js'
 import type { Calls } from './calls.js'
 import { Directory, type DirectoryEntry, type NameOptions, nameArguments } from './directory.js'
 import { failure } from './failure.js'
 import { bytesAtOnce, changes, checkFlags, File, type OpenFlags } from './file.js'
-import { checkEntryPath, checkPath, checkTarget, type FilePath, joined, parentOf, shownPath } from './path.js'
+import {
+  checkEntryPath,
+  checkPath,
+  checkTarget,
+  type FilePath,
+  fromBytes,
+  joined,
+  parentOf,
+  shownPath,
+  toBytes,
+} from './path.js'
 import { type RemovedTree, type RemoveTreeOptions, removeInBatches, sum } from './removal.js'
 import { FileStat } from './stat.js'
 import { type SetXattrOptions, setXattrArguments } from './xattr.js'
@@ -292,8 +307,18 @@ export abstract class FileTree {
   }
 
   /** The path without symbolic links; a link does not lead out of the mount here. @throws {SymbolicLinkError} too many */
-  async realpath(path: string, options: CallOptions = {}): Promise<string> {
-    const left = checkPath('path', path).split('/').reverse()
+  async realpath(path: FilePath, options?: NameOptions & { encoding?: 'utf8' | undefined }): Promise<string>
+  async realpath(path: FilePath, options: NameOptions & { encoding: 'buffer' }): Promise<Buffer>
+  async realpath(path: FilePath, options: NameOptions = {}): Promise<string | Buffer> {
+    const { asBuffer, callOptions } = nameArguments(options)
+    const found = fromBytes(await this.resolve(path, callOptions))
+    if (!asBuffer && !isUtf8(found)) throw failure('EILSEQ', 'ceph_readlink', this.resource(path))
+    return asBuffer ? found : found.toString()
+  }
+
+  /** As `realpath()`, with one character for each byte. @internal */
+  protected async resolve(path: FilePath, options: CallOptions): Promise<string> {
+    const left = toBytes(checkPath('path', path)).split('/').reverse()
     let at = '/'
     for (let links = 0; left.length > 0; ) {
       const name = left.pop() ?? ''
@@ -303,12 +328,12 @@ export abstract class FileTree {
         continue
       }
       const next = joined(at, name)
-      if (!(await this.lstat(next, options)).isSymbolicLink()) {
+      if (!(await this.lstat(fromBytes(next), options)).isSymbolicLink()) {
         at = next
         continue
       }
       if (++links > maxLinks) throw failure('ELOOP', 'ceph_readlink', this.resource(path))
-      const target = await this.readlink(next, options)
+      const target = toBytes(await this.readlink(fromBytes(next), { ...options, encoding: 'buffer' }))
       if (target.startsWith('/')) at = '/'
       left.push(...target.split('/').reverse())
     }
@@ -407,8 +432,31 @@ export abstract class FileTree {
     return new File(handle, resource, this.calls)
   }
 
-  /** All that is in a file. @throws {FileNotFoundError} @throws {IsDirectoryError} */
-  async readFile(path: FilePath, options: CallOptions = {}): Promise<Buffer> {
+  /**
+   * All that is in a file.
+   *
+   * @param options - Or the encoding itself, such as `utf8`.
+   * @param options.encoding - Answer a string. Default: a Buffer.
+   * @throws {FileNotFoundError} @throws {IsDirectoryError}
+   */
+  async readFile(path: FilePath, options?: CallOptions & { encoding?: null | undefined }): Promise<Buffer>
+  async readFile(
+    path: FilePath,
+    options: BufferEncoding | (CallOptions & { encoding: BufferEncoding }),
+  ): Promise<string>
+  async readFile(
+    path: FilePath,
+    options: BufferEncoding | (CallOptions & { encoding?: BufferEncoding | null | undefined }) = {},
+  ): Promise<string | Buffer> {
+    if (typeof options === 'string') return this.readFile(path, { encoding: options })
+    checkOptions(options, ['encoding'])
+    const { encoding = null, ...callOptions } = options
+    if (encoding !== null && !Buffer.isEncoding(encoding)) throw wrongValue('encoding', 'one of a Buffer', encoding)
+    const bytes = await this.#readFile(path, callOptions)
+    return encoding === null ? bytes : bytes.toString(encoding)
+  }
+
+  async #readFile(path: FilePath, options: CallOptions): Promise<Buffer> {
     await using file = await this.open(path, 'r', options)
     const { size } = await file.stat(options)
     const parts: Buffer[] = []
@@ -425,19 +473,20 @@ export abstract class FileTree {
   /**
    * Replaces what is in a file, which is made if need be, and returns when it is safe. What fails in the middle leaves a part.
    *
-   * @param options.flags - Default: `w`. `wx` for a file that must not be there, `a` to write behind what is there.
+   * @param data - A string becomes UTF-8.
+   * @param options.flag - Default: `w`. `wx` for a file that must not be there, `a` to write behind what is there.
    * @throws {FileNotFoundError} @throws {IsDirectoryError} @throws {PermissionError} @throws {QuotaExceededError}
    */
   async writeFile(
     path: FilePath,
     data: Bytes | NodeJS.ArrayBufferView,
-    options: OpenOptions & { flags?: OpenFlags | undefined } = {},
+    options: OpenOptions & { flag?: OpenFlags | undefined } = {},
   ): Promise<void> {
-    checkOptions(options, ['flags', 'mode'])
-    const { flags = 'w', mode, ...callOptions } = options
+    checkOptions(options, ['flag', 'mode'])
+    const { flag = 'w', mode, ...callOptions } = options
     const bytes = typeof data === 'string' ? checkData('data', data) : data
     if (!ArrayBuffer.isView(bytes)) throw wrongType('data', 'a string, Buffer, TypedArray or DataView', data)
-    await using file = await this.open(path, flags, { ...callOptions, mode })
+    await using file = await this.open(path, flag, { ...callOptions, mode })
     await file.write(bytes, callOptions)
     await file.sync(callOptions)
   }

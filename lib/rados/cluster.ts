@@ -1,3 +1,4 @@
+import type { AbortToken } from '../bindings.js'
 import { type CallOptions, call, open } from '../call.js'
 import { type FileSystem, type MountOptions, mountFileSystem } from '../cephfs/file-system.js'
 import {
@@ -8,13 +9,15 @@ import {
   checkObject,
   checkOneOf,
   checkOptions,
+  checkSeconds,
   checkText,
   wrongType,
   wrongValue,
 } from '../check.js'
 import { NotFoundError, PermissionError, type Resource, toCephError } from '../errors.js'
-import { type AbortToken, type ClusterHandle, native } from '../native.js'
+import { native } from '../native.js'
 import { MiB } from '../units.js'
+import type { ClusterHandle } from './bindings.js'
 import { Pool, type WhenFull, whenFullChoices } from './pool.js'
 
 export interface ConnectOptions extends CallOptions {
@@ -374,16 +377,18 @@ export class Cluster implements AsyncDisposable {
    * calls from then on rejects with a BlocklistedError.
    *
    * @param address - As in a watcher's or a locker's `address`.
-   * @param options.seconds - For how long. Default: the monitors' default, an hour.
+   * @param options.duration - For how long, in milliseconds, rounded up to whole seconds: until the year 2106 at the
+   *   longest. Default: the monitors' default, an hour.
    * @throws {InvalidArgumentError} that is no address
    *
    * @implements rados_blocklist_add
    */
-  async blocklist(address: string, options: CallOptions & { seconds?: number | undefined } = {}): Promise<void> {
+  async blocklist(address: string, options: CallOptions & { duration?: number | undefined } = {}): Promise<void> {
     checkKey('address', address)
-    checkOptions(options, ['seconds'])
-    const { seconds = 0, ...callOptions } = options
-    checkInteger('seconds', seconds, 0, 2 ** 32 - 1)
+    checkOptions(options, ['duration'])
+    const { duration, ...callOptions } = options
+    // librados takes 0 for the default.
+    const seconds = duration === undefined ? 0 : checkSeconds('duration', duration, 1)
     const resource: Resource = { kind: 'cluster', name: address }
     await call(resource, callOptions, token => native.clusterBlocklistAdd(this.handle, address, seconds, token))
   }

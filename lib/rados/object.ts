@@ -12,13 +12,8 @@ import {
   wrongType,
 } from '../check.js'
 import { ConflictError, type Resource } from '../errors.js'
-import {
-  type NativeLockers,
-  type NativeOmapPage,
-  type NativeReadStep,
-  type NativeWatchEvent,
-  native,
-} from '../native.js'
+import { native } from '../native.js'
+import type { NativeOmapPage, NativeReadStep, NativeWatchEvent } from './bindings.js'
 import type { Pool } from './pool.js'
 import { type NotifyResult, Watch, type WatchListener } from './watch.js'
 import { type Bytes, type OmapEntries, WriteOperation } from './write-operation.js'
@@ -38,6 +33,14 @@ export interface OmapPage {
   more: boolean
   /** The object's version, as in `ObjectStat`. */
   version: number
+}
+
+/** Who holds a lock. */
+export interface Lockers {
+  exclusive: boolean
+  /** What holders of a shared lock have in common. */
+  tag: string
+  lockers: { client: string; cookie: string; address: string }[]
 }
 
 export interface ObjectLockOptions extends CallOptions {
@@ -103,7 +106,7 @@ export class RadosObject {
    *   gone.
    * @throws {InvalidArgumentError} no steps; an object larger, or more data at once, than the OSDs allow; or a name of
    *   an attribute that is too long
-   * @throws {QuotaExceededError} the pool is at its quota, it was opened with `whenFull` `try`, and this needs room
+   * @throws {QuotaExceededError} the pool is at its quota, `whenFull` is `try`, and this needs room
    * @throws {NoSpaceError} the same of a pool whose OSDs are full
    *
    * @implements rados_create_write_op rados_aio_write_op_operate rados_release_write_op
@@ -328,7 +331,8 @@ export class RadosObject {
   }
 
   /**
-   * Takes a lock from its holder, as `listLockers()` names it.
+   * Takes a lock from its holder, as `listLockers()` names it. That client is not blocklisted, as it is by `break()` of an
+   * image's locks, and goes on writing: `cluster.blocklist()`, before this, keeps it from that.
    *
    * @throws {NotFoundError} it does not hold it
    * @throws {InvalidArgumentError} that is no name of a client
@@ -345,7 +349,7 @@ export class RadosObject {
   }
 
   /** Who holds a lock: nobody, one, or those that share it. @implements rados_list_lockers */
-  async listLockers(name: string, options: CallOptions = {}): Promise<NativeLockers> {
+  async listLockers(name: string, options: CallOptions = {}): Promise<Lockers> {
     checkKey('name', name)
     return call(this.#lock(name), options, token => native.objectListLockers(this.pool.handle, this.name, name, token))
   }

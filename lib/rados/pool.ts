@@ -13,18 +13,21 @@ import {
   wrongValue,
 } from '../check.js'
 import { ImageNotFoundError, type Resource, toCephError } from '../errors.js'
-import { type IoctxHandle, native } from '../native.js'
+import { native } from '../native.js'
 import { checkClone } from '../rbd/clone-parent.js'
 import { Config } from '../rbd/config.js'
+import { finishFlatten } from '../rbd/finish-flatten.js'
 import { Image } from '../rbd/image.js'
 import { type ImageDetails, listImageDetails } from '../rbd/listing.js'
 import { Metadata } from '../rbd/metadata.js'
+import { ask, directoryObject, getImageId } from '../rbd/object-class.js'
 import { type CreateImageOptions, imageOptionNames, imageOptions } from '../rbd/options.js'
 import type { SnapshotReference } from '../rbd/snapshot.js'
 import type { UnreadableImage } from '../rbd/survey.js'
 import { type ImportImageOptions, importImage } from '../rbd/transfer.js'
 import { Trash, withTrash } from '../rbd/trash.js'
 import { type ImageUsage, listImageUsage } from '../rbd/usage.js'
+import type { IoctxHandle } from './bindings.js'
 import type { Cluster } from './cluster.js'
 import { RadosObject } from './object.js'
 
@@ -41,24 +44,33 @@ import { RadosObject } from './object.js'
  *   there is no room. For small records only: OSDs that are filled to the brim do not start any more. Images are as with
  *   `try`, and so are locks and watches of objects, which may need the object made.
  */
-export type WhenFull = (typeof whenFullChoices)[number]
+export type WhenFull = 'wait' | 'try' | 'force'
 
 /** @internal */
-export const whenFullChoices = ['wait', 'try', 'force'] as const
+export const whenFullChoices: readonly WhenFull[] = ['wait', 'try', 'force']
 
 export interface PoolStat {
+  /** What the data takes on the OSDs: replicas count. */
   bytes: number
+  /** Each once, however many replicas it has; with its clones. */
   objects: number
+  /** Old states of objects that snapshots keep. */
   objectClones: number
+  /** As many as there are to be, replicas counted. */
   objectCopies: number
   objectsMissingOnPrimary: number
+  /** No OSD that is up has them. */
   objectsUnfound: number
+  /** Copies that are missing. */
   objectsDegraded: number
+  /** Since the pool was made, in operations; the other three likewise. */
   reads: number
   readBytes: number
   writes: number
   writtenBytes: number
+  /** Before compression and padding; replicas count. */
   userBytes: number
+  /** What compressed data has become, what it was, and what it takes on the OSDs. Replicas count. */
   compressedBytes: number
   compressedBytesOriginal: number
   compressedBytesAllocated: number
@@ -338,9 +350,9 @@ export class Pool implements AsyncDisposable {
    * one moment: who creates, renames and removes images meanwhile may find them listed or not.
    *
    * An image that is removed meanwhile is left out. One that cannot be read has an `error` instead of its details; an
-   * ImageNotFoundError there says that its removal has begun or was not completed. Those of the old format, in migration,
-   * or of a format unknown here are opened after all. At most 128 are looked at ahead of the caller, so memory has its
-   * bounds however many there are.
+   * ImageNotFoundError there says that its removal has begun or was not completed, or that it is a clone of what is gone.
+   * Those of the old format, in migration, or of a format unknown here are opened after all. At most 128 are looked at ahead
+   * of the caller, so memory has its bounds however many there are.
    *
    * @throws {PoolNotFoundError}
    * @throws {TimeoutError} as of one image; the others are not listed either
@@ -363,15 +375,15 @@ export class Pool implements AsyncDisposable {
   }
 
   /**
-   * Makes an empty image. It takes no space until written to.
+   * Makes an empty image. It takes no space until written to. Abort ends the waiting only: the image may be made all the same.
    *
    * @param options.size - In bytes.
    * @throws {ImageExistsError}
    * @throws {PoolNotFoundError} there is no such pool, namespace or data pool
    * @throws {InvalidArgumentError} settings that do not go together, such as a stripe unit that does not divide the
    *   object size, or a size with more objects than an object map can hold
-   * @throws {QuotaExceededError} the pool is at its quota, and was opened with `whenFull`
-   * @throws {NoSpaceError} the pool's OSDs are full, and it was opened with `whenFull`
+   * @throws {QuotaExceededError} the pool is at its quota, and `whenFull` is not `wait`
+   * @throws {NoSpaceError} the pool's OSDs are full, and `whenFull` is not `wait`
    *
    * @implements rbd_create4
    */
@@ -385,17 +397,18 @@ export class Pool implements AsyncDisposable {
   }
 
   /**
-   * Makes an image that begins as the snapshot and shares its data.
+   * Makes an image that begins as the snapshot and shares its data. Abort ends the waiting only: the clone may be made all the
+   * same.
    *
-   * @param parent - A snapshot, of an image in any pool of this cluster.
+   * @param parent - A snapshot, of an image in any pool of this cluster. If that is open, it is found whatever it is called.
    * @throws {ImageExistsError}
    * @throws {ImageNotFoundError} there is no such parent; or no pool, namespace or data pool for the clone
    * @throws {SnapshotNotFoundError} the parent has no such snapshot
    * @throws {InvalidArgumentError} the snapshot is not protected, or in another namespace, and the clone's format needs
    *   that; or settings that do not go together
    * @throws {NotSupportedError} `features` without `layering`
-   * @throws {QuotaExceededError} the pool is at its quota, and was opened with `whenFull`
-   * @throws {NoSpaceError} the pool's OSDs are full, and it was opened with `whenFull`
+   * @throws {QuotaExceededError} the pool is at its quota, and `whenFull` is not `wait`
+   * @throws {NoSpaceError} the pool's OSDs are full, and `whenFull` is not `wait`
    *
    * @implements rbd_clone3
    */
@@ -403,7 +416,7 @@ export class Pool implements AsyncDisposable {
     checkObject('parent', parent)
     const { pool: from = this } = parent
     if (!(from instanceof Pool)) throw wrongType('parent.pool', 'a Pool', from)
-    const image = checkName('parent.imageName', parent.imageName)
+    checkName('parent.imageName', parent.imageName)
     const snapshot = checkName('parent.name', parent.name)
     checkName('name', name)
     checkOptions(options, [...imageOptionNames, 'cloneFormat'])
@@ -412,10 +425,14 @@ export class Pool implements AsyncDisposable {
     if (cloneFormat !== undefined) clone.cloneFormat = checkOneOf('cloneFormat', cloneFormat, [1, 2])
     // librbd would do it, and leave a clone that cannot be opened and a parent that cannot tell its children.
     if (!(await this.cluster.isSameAs(from.cluster, callOptions))) {
-      throw wrongValue('parent', "a snapshot in the clone's own cluster", `${from.path}/${image}@${snapshot}`)
+      throw wrongValue(
+        'parent',
+        "a snapshot in the clone's own cluster",
+        `${from.path}/${parent.imageName}@${snapshot}`,
+      )
     }
     const resource = this.#image(name)
-    await checkClone(from, parent, clone, resource, callOptions)
+    const image = await checkClone(from, parent, clone, resource, callOptions)
     const make = () =>
       call(resource, callOptions, token =>
         native.poolCloneImage(from.handle, image, snapshot, this.handle, name, clone, token),
@@ -450,7 +467,7 @@ export class Pool implements AsyncDisposable {
   /**
    * Opens an image.
    *
-   * @throws {ImageNotFoundError}
+   * @throws {ImageNotFoundError} there is none; or it is a clone of what is gone: `finishFlatten()` tells
    * @throws {SnapshotNotFoundError} the image is there, and has no such snapshot
    * @throws {PermissionError} opened for writing by a user who may only read
    *
@@ -509,6 +526,33 @@ export class Pool implements AsyncDisposable {
   }
 
   /**
+   * Finishes a flatten whose process died at the very end. librbd removes the parent's snapshot, if it is in the trash, before
+   * it takes the parent from the clone: in between, and for ever if it dies there, nobody can open the clone, whose data is all
+   * there. So it is, too, where somebody else removed the snapshot by then. Opening it, and so `image.flatten()`, gives an
+   * ImageNotFoundError.
+   *
+   * Resolves with true when the clone is none any more, and can be opened. Resolves with false, and changes nothing, if there is nothing
+   * to finish, or it is not certain that all is copied: the flatten was not begun by `image.flatten()`, or the whole pool
+   * of the parent is gone. An abort ends the waiting only.
+   *
+   * @throws {ImageNotFoundError} there is no such image
+   */
+  async finishFlatten(name: string, options: CallOptions = {}): Promise<boolean> {
+    checkName('name', name)
+    checkOptions(options, [])
+    const resource = this.#image(name)
+    const [id] = await ask(this.handle, directoryObject, [getImageId(Buffer.from(name))], resource, options)
+    return finishFlatten(this, id, resource, options)
+  }
+
+  /** The same by the image's id, also of one in the trash. @throws {ImageNotFoundError} there is no such image */
+  async finishFlattenById(id: string, options: CallOptions = {}): Promise<boolean> {
+    checkKey('id', id)
+    checkOptions(options, [])
+    return finishFlatten(this, id, this.#image(`id ${id}`), options)
+  }
+
+  /**
    * Removes an image and its data. Progress is in objects. Abort stops it at the next object: the image is then still
    * listed, and can no longer be opened by its name, but removed.
    *
@@ -528,12 +572,12 @@ export class Pool implements AsyncDisposable {
   }
 
   /**
-   * Renames an image within the namespace.
+   * Renames an image within the namespace. Abort ends the waiting only: it may be renamed all the same.
    *
    * @throws {ImageNotFoundError}
    * @throws {ImageExistsError} there is one of the new name
-   * @throws {QuotaExceededError} the pool is at its quota, and was opened with `whenFull`
-   * @throws {NoSpaceError} the pool's OSDs are full, and it was opened with `whenFull`
+   * @throws {QuotaExceededError} the pool is at its quota, and `whenFull` is not `wait`
+   * @throws {NoSpaceError} the pool's OSDs are full, and `whenFull` is not `wait`
    *
    * @implements rbd_rename
    */

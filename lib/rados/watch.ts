@@ -2,7 +2,8 @@ import { EventEmitter } from 'node:events'
 import { call } from '../call.js'
 import { checkData } from '../check.js'
 import { type CephError, type Resource, toCephError } from '../errors.js'
-import { type NativeWatchEvent, native, type WatchHandle } from '../native.js'
+import { native } from '../native.js'
+import type { NativeWatchEvent, WatchHandle } from './bindings.js'
 import type { RadosObject } from './object.js'
 import type { Bytes } from './write-operation.js'
 
@@ -16,15 +17,19 @@ export interface Notification {
 export type WatchListener = (notification: Notification) => Bytes | void | Promise<Bytes | void>
 
 export interface NotifyResult {
+  /** Who replied, and what. A client is as in `client.4123`; the cookie tells its watches apart. */
   acks: { client: bigint; cookie: bigint; payload: Buffer }[]
+  /** Who watches, and did not reply in time. */
   timeouts: { client: bigint; cookie: bigint }[]
 }
 
 interface WatchEvents {
   /**
-   * The watch is lost (its object removed, or the connection interrupted for too long: notifications may have been
-   * missed), a reply could not be sent, or the listener threw. Without a listener for it, it ends the process, as every
-   * EventEmitter's does.
+   * The watch is lost (a NotConnectedError: its object was removed, or the connection interrupted for longer than its `timeout`),
+   * a reply could not be sent, or the listener threw. Without a listener for it, it ends the process, as every EventEmitter's does.
+   *
+   * A watch that is lost does not come back, not even with its object, and notifications may have been missed. `closed` stays
+   * false, and it goes on to keep the process alive: close it, and watch anew.
    */
   error: [error: Error]
 }

@@ -9,7 +9,7 @@ import {
   checkOneOf,
   wrongType,
 } from '../check.js'
-import type { NativeWriteStep } from '../native.js'
+import type { NativeWriteStep } from './bindings.js'
 
 export type Bytes = string | Uint8Array
 export type OmapEntries = Readonly<Record<string, Bytes>> | Iterable<readonly [key: string, value: Bytes]>
@@ -55,7 +55,7 @@ export class WriteOperation {
     return this.#add(['create', checkBoolean('exclusive', exclusive)])
   }
 
-  /** @implements rados_write_op_assert_exists */
+  /** Only if the object is there. @implements rados_write_op_assert_exists */
   assertExists(): this {
     return this.#add(['assertExists'])
   }
@@ -86,59 +86,68 @@ export class WriteOperation {
     return this.#add(['compareOmap', checkKey('key', key), comparison, checkData('value', value)])
   }
 
-  /** @implements rados_write_op_write */
+  /** Writes at an offset, in bytes. The object is made if need be. @implements rados_write_op_write */
   write(data: Bytes, offset = 0): this {
     return this.#add(['write', checkData('data', data), checkBytes('offset', offset)])
   }
 
-  /** Replaces all data. @implements rados_write_op_write_full */
+  /** Replaces all data. The object is made if need be. @implements rados_write_op_write_full */
   writeFull(data: Bytes): this {
     return this.#add(['writeFull', checkData('data', data)])
   }
 
-  /** @implements rados_write_op_append */
+  /** Writes behind what is there. The object is made if need be. @implements rados_write_op_append */
   append(data: Bytes): this {
     return this.#add(['append', checkData('data', data)])
   }
 
-  /** @implements rados_write_op_truncate */
+  /**
+   * Makes the object shorter, or longer by zeroes, to a size in bytes. One that is not there stays so.
+   *
+   * @implements rados_write_op_truncate
+   */
   truncate(size: number): this {
     return this.#add(['truncate', checkBytes('size', size)])
   }
 
-  /** @implements rados_write_op_zero */
+  /**
+   * Makes a range read as zeroes; offset and length in bytes. One that goes to the end of the object, or beyond, is cut off
+   * instead: the object is shorter then. Nothing happens to one that is not there.
+   *
+   * @implements rados_write_op_zero
+   */
   zero(offset: number, length: number): this {
     return this.#add(['zero', checkBytes('offset', offset), checkBytes('length', length)])
   }
 
-  /** @implements rados_write_op_remove */
+  /** Removes the object, which must be there. @implements rados_write_op_remove */
   remove(): this {
     return this.#add(['remove'])
   }
 
-  /** @implements rados_write_op_setxattr */
+  /** Sets an attribute. The object is made if need be. @implements rados_write_op_setxattr */
   setXattr(name: string, value: Bytes): this {
     return this.#add(['setXattr', checkKey('name', name), checkData('value', value)])
   }
 
-  /** @implements rados_write_op_rmxattr */
+  /** Removes an attribute, if it is there. The object must be. @implements rados_write_op_rmxattr */
   removeXattr(name: string): this {
     return this.#add(['removeXattr', checkKey('name', name)])
   }
 
-  /** @implements rados_write_op_omap_set2 */
+  /** Sets values in the omap, and leaves others. The object is made if need be. @implements rados_write_op_omap_set2 */
   setOmap(entries: OmapEntries): this {
     if (typeof entries !== 'object' || entries === null) throw wrongType('entries', 'an object or a Map', entries)
     const pairs: unknown[] = Symbol.iterator in entries ? [...entries] : Object.entries(entries)
     return this.#add(['setOmap', pairs.map(checkPair)])
   }
 
-  /** @implements rados_write_op_omap_rm_keys2 */
+  /** Removes keys from the omap, those that are there. The object must be. @implements rados_write_op_omap_rm_keys2 */
   removeOmap(keys: readonly string[]): this {
     return this.#add(['removeOmap', checkKeys('keys', keys)])
   }
 
-  /** @implements rados_write_op_omap_clear */
+  /** Removes all keys from the omap. The object must be there. @implements rados_write_op_omap_clear */
   clearOmap(): this {
     return this.#add(['clearOmap'])
   }

@@ -1,13 +1,15 @@
 import { constants } from 'node:os'
 import { type CallOptions, call } from '../call.js'
 import { NotFoundError, type Resource, toCephError } from '../errors.js'
-import { type NativeImageOptions, native } from '../native.js'
+import { native } from '../native.js'
 import type { Cluster } from '../rados/cluster.js'
 import type { Pool } from '../rados/pool.js'
+import type { NativeImageOptions } from './bindings.js'
 import { featuresOf } from './features.js'
 import type { Image } from './image.js'
 import { readSnapshots } from './listing.js'
 import { ask, directoryObject, getFeatures, getImageId, getSnapshotIds, headerObject } from './object-class.js'
+import { presentName, presentNameOf } from './present-name.js'
 import { Snapshot, type SnapshotReference } from './snapshot.js'
 
 /** The first of Ceph's releases whose clients know clones of format 2. */
@@ -19,6 +21,7 @@ const mimic = 13
  *
  * @param pool - The parent's.
  * @param resource - The clone.
+ * @returns The name of the parent.
  *
  * @throws {ImageNotFoundError}
  * @throws {SnapshotNotFoundError}
@@ -31,40 +34,60 @@ export async function checkClone(
   clone: NativeImageOptions,
   resource: Resource,
   options: CallOptions,
-): Promise<void> {
-  const seen = await lookAt(pool, parent, resource, options)
+): Promise<string> {
+  const { imageName, seen } = await look(pool, parent, resource, options)
   if (seen === null) {
     // Says what is not there.
-    await (await pool.openImage(parent.imageName, { ...options, snapshot: parent.name })).close()
+    await (await pool.openImage(imageName, { ...options, snapshot: parent.name })).close()
     throw refusal('EINVAL', resource)
   }
   const hasLayering = (features: number) => featuresOf(features).includes('layering')
   if (!hasLayering(seen.features) || !hasLayering(clone.features ?? seen.features)) throw refusal('ENOSYS', resource)
-  if (seen.protected || (clone.cloneFormat ?? (await defaultFormat(pool.cluster, options))) === 2) return
+  if (seen.protected || (clone.cloneFormat ?? (await defaultFormat(pool.cluster, options))) === 2) return imageName
   throw refusal('EINVAL', resource)
 }
 
-/** Null where there is no such image of format 2 with that snapshot. */
-async function lookAt(pool: Pool, parent: SnapshotReference, resource: Resource, options: CallOptions) {
-  const { imageName, name } = parent
-  try {
-    if (parent instanceof Snapshot && knowsItsSnapshots(parent.image)) {
-      return await call(resource, options, token => native.snapshotAsParent(parent.image.handle, name, token))
-    }
-    const [id] = await ask(pool.handle, directoryObject, [getImageId(Buffer.from(imageName))], resource, options)
-    const header = headerObject(id)
-    const [features, ids] = await ask(pool.handle, header, [getFeatures, getSnapshotIds], resource, options)
-    const snapshots = await readSnapshots(pool.handle, header, ids, resource, options)
-    const snapshot = snapshots.find(each => each.namespace === 'user' && each.name === name)
-    return snapshot === undefined ? null : { features, protected: snapshot.protected }
-  } catch (error) {
-    if (error instanceof NotFoundError) return null
-    throw error
+interface Look {
+  /** What the parent is called by now: another image may have the name that an open one was opened by. */
+  imageName: string
+  /** Null where there is no such image of format 2 with that snapshot. */
+  seen: { features: number; protected: boolean } | null
+}
+
+async function look(pool: Pool, parent: SnapshotReference, resource: Resource, options: CallOptions): Promise<Look> {
+  const { name } = parent
+  const openImage = parent instanceof Snapshot && !parent.image.closed ? parent.image : undefined
+  if (openImage && knowsItsSnapshots(openImage)) {
+    const asParent = call(resource, options, token => native.snapshotAsParent(openImage.handle, name, token))
+    const seen = await asParent.catch(ifNone)
+    if (seen !== null) return { imageName: await presentNameOf(openImage, seen.id, options), seen }
   }
+  const imageName = openImage ? await presentName(openImage, options) : parent.imageName
+  return { imageName, seen: await readSnapshot(pool, imageName, name, resource, options).catch(ifNone) }
+}
+
+function ifNone(error: unknown): null {
+  if (error instanceof NotFoundError) return null
+  throw error
+}
+
+async function readSnapshot(
+  pool: Pool,
+  imageName: string,
+  name: string,
+  resource: Resource,
+  options: CallOptions,
+): Promise<Look['seen']> {
+  const [id] = await ask(pool.handle, directoryObject, [getImageId(Buffer.from(imageName))], resource, options)
+  const header = headerObject(id)
+  const [features, ids] = await ask(pool.handle, header, [getFeatures, getSnapshotIds], resource, options)
+  const snapshots = await readSnapshots(pool.handle, header, ids, resource, options)
+  const snapshot = snapshots.find(each => each.namespace === 'user' && each.name === name)
+  return snapshot === undefined ? null : { features, protected: snapshot.protected }
 }
 
 /** And so costs no round trip. */
-const knowsItsSnapshots = (image: Image) => !image.closed && image.openedAt === null
+const knowsItsSnapshots = (image: Image) => image.snapshotName === null
 
 async function defaultFormat(cluster: Cluster, options: CallOptions): Promise<1 | 2> {
   const option = await cluster.getOption('rbd_default_clone_format', options)

@@ -1,6 +1,7 @@
+import type { AbortToken } from '../bindings.js'
 import { type CallOptions, call } from '../call.js'
 import { checkInteger, checkKey, checkMembers, checkText, wrongValue } from '../check.js'
-import type { AbortToken, NativeConfigOption } from '../native.js'
+import type { NativeConfigOption } from './bindings.js'
 import type { Metadata } from './metadata.js'
 
 export interface ConfigOption {

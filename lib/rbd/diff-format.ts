@@ -1,6 +1,7 @@
 /** rbd's own format for what differs between two snapshots, as `rbd export-diff` writes it: "rbd diff v1". */
 import { constants } from 'node:os'
 import { Readable } from 'node:stream'
+import { destroyOnAbort } from '../abort.js'
 import type { CallOptions, ProgressOptions } from '../call.js'
 import { checkBoolean, checkCallOptions, checkName, checkOptions, wrongType } from '../check.js'
 import { toCephError } from '../errors.js'
@@ -39,9 +40,8 @@ export function exportDiff(image: Image, options: ExportDiffOptions): Readable {
   checkCallOptions(callOptions)
   if (from !== undefined) checkName('from', from)
   checkBoolean('wholeObject', wholeObject)
-  const { signal } = callOptions
   const records = encode(image, from, wholeObject, callOptions)
-  return Readable.from(records, { objectMode: false, highWaterMark: chunkBytes, ...(signal && { signal }) })
+  return destroyOnAbort(Readable.from(records, { objectMode: false, highWaterMark: chunkBytes }), options.signal)
 }
 
 async function* encode(
@@ -70,7 +70,7 @@ async function* encode(
 function header(image: Image, from: string | undefined, size: number): Buffer {
   const parts: Buffer[] = [Buffer.from(banner)]
   if (from !== undefined) parts.push(named(tags.from, from))
-  if (image.openedAt !== null) parts.push(named(tags.to, image.openedAt))
+  if (image.snapshotName !== null) parts.push(named(tags.to, image.snapshotName))
   parts.push(record(tags.size, size))
   return Buffer.concat(parts)
 }

@@ -1,7 +1,9 @@
 /** LUKS encryption, which librbd does in this process. */
+
+import type { AbortToken } from '../bindings.js'
 import { type CallOptions, call } from '../call.js'
 import { checkOneOf, checkOptions, wrongType } from '../check.js'
-import { type AbortToken, native } from '../native.js'
+import { native } from '../native.js'
 import type { Image } from './image.js'
 import { checkWritable } from './read-only.js'
 

@@ -1,7 +1,8 @@
 import { EventEmitter } from 'node:events'
 import { call } from '../call.js'
 import { ClosedError } from '../errors.js'
-import { type ImageWatchHandle, native, type QuiesceWatchHandle } from '../native.js'
+import { native } from '../native.js'
+import type { ImageWatchHandle, QuiesceWatchHandle } from './bindings.js'
 import type { Image } from './image.js'
 
 interface Events {

@@ -1,6 +1,7 @@
 import { type CallOptions, open } from '../call.js'
 import { checkFunction } from '../check.js'
-import { type ImageWatchHandle, native } from '../native.js'
+import { native } from '../native.js'
+import type { ImageWatchHandle } from './bindings.js'
 import type { Image } from './image.js'
 import { ImageEvents } from './image-events.js'
 import { checkWritable } from './read-only.js'

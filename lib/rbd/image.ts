@@ -12,8 +12,9 @@ import {
   wrongValue,
 } from '../check.js'
 import { InvalidArgumentError, NotFoundError, type Resource, ShrinkNotAllowedError } from '../errors.js'
-import { type ImageHandle, native } from '../native.js'
+import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
+import type { ImageHandle } from './bindings.js'
 import { Config } from './config.js'
 import { type DiffOptions, diff } from './diff.js'
 import { type ExportDiffOptions, exportDiff, importDiff } from './diff-format.js'
@@ -33,6 +34,7 @@ import {
   type OperationFeature,
   operationFeaturesOf,
 } from './features.js'
+import { markFlatten } from './finish-flatten.js'
 import { type ImageWatch, type ImageWatchListener, startImageWatch } from './image-watch.js'
 import { ImageIo } from './io.js'
 import { listSnapshots } from './listing.js'
@@ -44,6 +46,7 @@ import { type ImageLayout, imageOptionNames, imageOptions } from './options.js'
 import { type QuiesceHooks, type QuiesceWatch, startQuiesceWatch, type WatchQuiesceOptions } from './quiesce.js'
 import { checkRoom } from './room.js'
 import { type CreateSnapshotOptions, createFlags, Snapshot, type SnapshotInfo } from './snapshot.js'
+import { checkNextSnapshot } from './snapshot-removal.js'
 import { createReadStream, createWriteStream, type ReadStreamOptions, type WriteStreamOptions } from './streams.js'
 import { exportTo, importFrom, type TransferOptions } from './transfer.js'
 
@@ -116,12 +119,12 @@ export class Image extends ImageIo implements AsyncDisposable {
   readonly pool: Pool
   readonly name: string
   /** The snapshot it is opened at, or null. */
-  readonly openedAt: string | null
+  readonly snapshotName: string | null
   readonly readOnly: boolean
   readonly metadata: Metadata
   /** RBD's settings for this image. */
   readonly config: Config
-  readonly lock: ExclusiveLock
+  readonly exclusiveLock: ExclusiveLock
   readonly advisoryLock: AdvisoryLock
   /** Whether an encryption is loaded, or may be. @internal */
   encrypted = false
@@ -136,7 +139,7 @@ export class Image extends ImageIo implements AsyncDisposable {
     super(handle, snapshot === null ? image : `${image}@${snapshot}`)
     this.pool = pool
     this.name = name
-    this.openedAt = snapshot
+    this.snapshotName = snapshot
     this.readOnly = readOnly
     this.metadata = new Metadata(
       this.path,
@@ -149,7 +152,7 @@ export class Image extends ImageIo implements AsyncDisposable {
       options => this.watchers(options),
     )
     this.config = new Config(this.path, this.metadata, token => native.imageListConfig(handle, token))
-    this.lock = new ExclusiveLock(handle, this.path)
+    this.exclusiveLock = new ExclusiveLock(handle, this.path)
     this.advisoryLock = new AdvisoryLock(handle, this.path)
   }
 
@@ -224,14 +227,20 @@ export class Image extends ImageIo implements AsyncDisposable {
    */
   async #listOnAnother(list: (handle: ImageHandle) => Promise<LinkedImage[]>): Promise<LinkedImage[]> {
     for (let tries = 1; ; tries++) {
-      const snapshot = this.openedAt ?? undefined
-      await using another = await this.pool.openImage(this.name, { readOnly: true, snapshot })
+      await using another = await this.#openAnother()
       try {
         return await list(another.handle)
       } catch (error) {
         if (!(error instanceof NotFoundError) || tries === 10) throw error
       }
     }
+  }
+
+  /** By its id, for another image may have its name by now. Those of the old format have names only. */
+  async #openAnother(): Promise<Image> {
+    const { id } = await this.stat()
+    const options = { readOnly: true, snapshot: this.snapshotName ?? undefined }
+    return id === '' ? this.pool.openImage(this.name, options) : this.pool.openImageById(id, options)
   }
 
   /** The group the image is in, or null. @implements rbd_get_group */
@@ -243,21 +252,21 @@ export class Image extends ImageIo implements AsyncDisposable {
    * How many bytes have data, counted in whole objects as `rbd du` does. With the feature `fast-diff` this reads the
    * object map only; without, it asks for every object. Progress is in bytes. Abort stops it.
    *
-   * @param options.since - Only what was written after this snapshot. Default: all.
+   * @param options.from - Only what was written after this snapshot. Default: all.
    * @param options.includeParent - Count what a clone shows of its parent too. Default: false.
-   * @throws {SnapshotNotFoundError} there is no snapshot of the name in `since`
+   * @throws {SnapshotNotFoundError} there is no snapshot of the name in `from`
    *
    * @implements rbd_diff_iterate2
    */
   async usedBytes(
-    options: ProgressOptions & { since?: string | undefined; includeParent?: boolean | undefined } = {},
+    options: ProgressOptions & { from?: string | undefined; includeParent?: boolean | undefined } = {},
   ): Promise<number> {
-    checkOptions(options, ['since', 'includeParent'])
-    const { since, includeParent = false, ...callOptions } = options
-    if (since !== undefined) checkName('since', since)
+    checkOptions(options, ['from', 'includeParent'])
+    const { from, includeParent = false, ...callOptions } = options
+    if (from !== undefined) checkName('from', from)
     checkBoolean('includeParent', includeParent)
     return call(this.resource, callOptions, (token, onProgress) =>
-      native.imageUsedBytes(this.handle, since ?? null, includeParent, onProgress, token),
+      native.imageUsedBytes(this.handle, from ?? null, includeParent, onProgress, token),
     )
   }
 
@@ -307,8 +316,9 @@ export class Image extends ImageIo implements AsyncDisposable {
    * Abort stops it. When it does not succeed, the file is removed before the call rejects. Open the image at a snapshot
    * unless nobody writes to it.
    *
-   * A qcow2 file is written by `qemu-img`, which opens the image itself.
+   * A qcow2 file is written by `qemu-img`, which opens the image itself, by the name that it has then.
    *
+   * @throws {ImageNotFoundError} to qcow2: the image is in the trash, where it has no name
    * @throws {TypeError} to qcow2: an encryption is loaded, of which `qemu-img` does not know; or the size is no multiple of
    *   512 bytes
    * @throws {InvalidArgumentError} the image became smaller in the meantime
@@ -328,6 +338,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @throws {TypeError} the image is not empty; or this is no regular file, or not one of that format; or a qcow2 file that
    *   needs others, or has no whole sectors, or the image has an encryption loaded
    * @throws {RangeError} the image is smaller
+   * @throws {ImageNotFoundError} from qcow2: the image is in the trash, where `qemu-img` finds none
    * @throws {Error} Node's own: ENOENT, …; or what qemu-img said; or what the stream failed with
    */
   async importFrom(source: string | Readable, options: TransferOptions = {}): Promise<void> {
@@ -374,7 +385,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @throws {ShrinkNotAllowedError} smaller than now, without `allowShrink`
    * @throws {InvalidArgumentError} larger than the object map can hold
    * @throws {ReadOnlyImageError}
-   * @throws {QuotaExceededError} growing in a pool at its quota that was opened with `whenFull`; nothing has changed
+   * @throws {QuotaExceededError} growing in a pool at its quota, where `whenFull` is not `wait`; nothing has changed
    * @throws {NoSpaceError} the same in a pool whose OSDs are full
    *
    * @implements rbd_resize2
@@ -422,7 +433,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    *
    * @throws {InvalidArgumentError} one is on, cannot be turned on later, or needs another
    * @throws {ReadOnlyImageError}
-   * @throws {QuotaExceededError} one has objects of its own, the pool is at its quota, and was opened with `whenFull`;
+   * @throws {QuotaExceededError} one has objects of its own, the pool is at its quota, and `whenFull` is not `wait`;
    *   nothing has changed
    * @throws {NoSpaceError} the same where the pool's OSDs are full
    *
@@ -460,9 +471,12 @@ export class Image extends ImageIo implements AsyncDisposable {
    * What librbd would leave out, because an object map can be wrong after a death, is copied first. To find it, each object
    * that the map has is looked for, 64 at a time, before there is any progress.
    *
+   * Whose process dies when all is copied, and the parent not yet taken away, cannot open the image any more:
+   * `pool.finishFlatten()` takes it away then.
+   *
    * @throws {InvalidArgumentError} the image is no clone
    * @throws {ReadOnlyImageError}
-   * @throws {QuotaExceededError} the pool is at its quota, and was opened with `whenFull`: some objects are copied, and the image is
+   * @throws {QuotaExceededError} the pool is at its quota, and `whenFull` is not `wait`: some objects are copied, and the image is
    *   still a clone
    * @throws {NoSpaceError} the same where the pool's OSDs are full
    *
@@ -471,7 +485,11 @@ export class Image extends ImageIo implements AsyncDisposable {
   async flatten(options: ProgressOptions = {}): Promise<void> {
     checkOptions(options, [])
     const { signal } = options
-    if (!this.readOnly && (await this.parent({ signal })) !== null) await copyMissingObjects(this, { signal })
+    const parent = this.readOnly ? null : await this.parent({ signal })
+    if (parent !== null) {
+      await copyMissingObjects(this, { signal })
+      await markFlatten(this, parent, { signal })
+    }
     await call(this.resource, options, (token, onProgress) => native.imageFlatten(this.handle, onProgress, token))
   }
 
@@ -519,8 +537,8 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @throws {ImageExistsError}
    * @throws {PoolNotFoundError} there is no such namespace, or data pool
    * @throws {InvalidArgumentError} settings that do not go together
-   * @throws {QuotaExceededError} the copy's pool is at its quota, and was opened with `whenFull`
-   * @throws {NoSpaceError} its OSDs are full, and it was opened with `whenFull`
+   * @throws {QuotaExceededError} the copy's pool is at its quota, and its `whenFull` is not `wait`
+   * @throws {NoSpaceError} its OSDs are full, and its `whenFull` is not `wait`
    *
    * @implements rbd_copy_with_progress4
    */
@@ -548,8 +566,8 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @throws {PoolNotFoundError} there is no such namespace, or data pool
    * @throws {InvalidArgumentError} settings that do not go together; or the parent's snapshot is not protected, and the
    *   copy's format needs that
-   * @throws {QuotaExceededError} the copy's pool is at its quota, and was opened with `whenFull`
-   * @throws {NoSpaceError} its OSDs are full, and it was opened with `whenFull`
+   * @throws {QuotaExceededError} the copy's pool is at its quota, and its `whenFull` is not `wait`
+   * @throws {NoSpaceError} its OSDs are full, and its `whenFull` is not `wait`
    *
    * @implements rbd_deep_copy_with_progress
    */
@@ -591,7 +609,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    *   rbd_snap_get_trash_namespace rbd_snap_is_protected rbd_open_by_id_read_only rbd_open_read_only rbd_close
    */
   async listSnapshots(options: CallOptions = {}): Promise<SnapshotInfo[]> {
-    if (this.openedAt === null) {
+    if (this.snapshotName === null) {
       // librbd aborts the process where a snapshot goes while it lists them, and opens the image once more otherwise.
       const { id, format } = await this.stat(options)
       if (format === 2) return listSnapshots(this.pool.handle, id, this.resource, options)
@@ -605,9 +623,11 @@ export class Image extends ImageIo implements AsyncDisposable {
    * then.
    *
    * @throws {SnapshotExistsError}
-   * @throws {QuotaExceededError} there are as many as the limit allows; or the pool is at its quota, and was opened with
-   *   `whenFull`
-   * @throws {NoSpaceError} the pool's OSDs are full, and it was opened with `whenFull`
+   * @throws {QuiesceError} a user of the image could not hold its I/O: no snapshot is made
+   * @throws {TimeoutError} the cluster, or a user of the image that was to hold its I/O, has not answered in time
+   * @throws {QuotaExceededError} there are as many as the limit allows; or the pool is at its quota, and `whenFull`
+   *   is not `wait`
+   * @throws {NoSpaceError} the pool's OSDs are full, and `whenFull` is not `wait`
    * @throws {ReadOnlyImageError}
    *
    * @implements rbd_snap_create2
@@ -628,16 +648,19 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * Removes a snapshot that has no usable name, such as one in the trash.
+   * Removes a snapshot that has no usable name, such as one in the trash. See also `snapshot.remove()`.
    *
    * @throws {SnapshotNotFoundError}
    * @throws {SnapshotBusyError} it is protected, or has clones
+   * @throws {IncompleteSnapshotError} the making of the snapshot after it was cut short, or takes more than three seconds
+   * @throws {ReadOnlyImageError}
    *
    * @implements rbd_snap_remove_by_id
    */
   async removeSnapshotById(id: number, options: CallOptions = {}): Promise<void> {
     checkInteger('id', id)
     const resource: Resource = { kind: 'snapshot', name: `${this.path}@id ${id}` }
+    if (!this.readOnly) await checkNextSnapshot(this, id, resource, options)
     await call(resource, options, token => native.snapshotRemoveById(this.handle, id, token))
   }
 
@@ -683,7 +706,7 @@ export class Image extends ImageIo implements AsyncDisposable {
 
   /**
    * Reads and writes the image as what it has encrypted, until it is closed; call it before any I/O. A clone is
-   * encrypted with its parent's key, and the parent with it: there is no such image that shows a plain parent.
+   * encrypted with its parent's key: of an encrypted clone of an unencrypted parent, the parent's data cannot be read.
    *
    * `size()`, offsets and lengths are then without the header. `resize()` still counts it, as do used bytes,
    * copies and everything that looks at objects: these see the encrypted data. Takes a second or two of computing.

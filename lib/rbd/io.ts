@@ -1,8 +1,11 @@
 /** The data of an image: what of `Image` is I/O. */
+
+import type { AbortToken } from '../bindings.js'
 import { type CallOptions, call } from '../call.js'
 import { checkBoolean, checkBytes, checkInteger, checkOneOf, checkView, outOfRange, wrongType } from '../check.js'
 import { MismatchError, type Resource } from '../errors.js'
-import { type AbortToken, type ImageHandle, native } from '../native.js'
+import { native } from '../native.js'
+import type { ImageHandle } from './bindings.js'
 
 /** LIBRADOS_OP_FLAG_FADVISE_* */
 const fadviseFlags = { random: 0x4, sequential: 0x8, willneed: 0x10, dontneed: 0x20, nocache: 0x40, fua: 0x80 }

@@ -1,6 +1,7 @@
 import { type CallOptions, call, open } from '../call.js'
 import { NotFoundError, type Resource } from '../errors.js'
-import { type IoctxHandle, native } from '../native.js'
+import { native } from '../native.js'
+import type { IoctxHandle } from '../rados/bindings.js'
 import { UnreadableError } from '../rados/decoder.js'
 import type { Pool } from '../rados/pool.js'
 import { featuresOf, flagsOf } from './features.js'

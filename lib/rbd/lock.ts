@@ -1,18 +1,13 @@
 import { type CallOptions, call } from '../call.js'
 import { checkKey, checkOptions, checkText } from '../check.js'
 import type { Resource } from '../errors.js'
-import { type ImageHandle, native } from '../native.js'
+import { native } from '../native.js'
+import type { Lockers } from '../rados/object.js'
+import type { ImageHandle } from './bindings.js'
 
 export interface LockOwners {
   mode: 'exclusive' | 'shared'
   owners: string[]
-}
-
-export interface Lockers {
-  exclusive: boolean
-  /** What holders of a shared lock have in common. */
-  tag: string
-  lockers: { client: string; cookie: string; address: string }[]
 }
 
 /**
@@ -36,7 +31,8 @@ export class ExclusiveLock {
 
   /**
    * Takes the lock and keeps it, whoever asks, until it is released. Once this was called, even in vain, this open
-   * image takes the lock by this method only: without it, its writes reject with a ReadOnlyImageError.
+   * image takes the lock by this method only: without it, its writes reject with a ReadOnlyImageError. Abort ends the waiting
+   * only: the lock may be taken all the same, and is then to be released.
    *
    * @throws {ImageBusyError} another client keeps it
    * @throws {InvalidArgumentError} the image is opened read-only, or has not the feature `exclusive-lock`
@@ -100,7 +96,7 @@ export class AdvisoryLock {
   }
 
   /**
-   * Takes the lock.
+   * Takes the lock. Abort ends the waiting only: it may be taken all the same, and is then to be released.
    *
    * @param cookie - Tells this holder from others of the same client.
    * @param options.shared - A tag: holders that give the same one share the lock. Default: the lock is exclusive.

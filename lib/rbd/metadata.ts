@@ -1,7 +1,7 @@
+import type { AbortToken } from '../bindings.js'
 import { type CallOptions, call } from '../call.js'
 import { checkKey, checkText } from '../check.js'
 import type { Resource } from '../errors.js'
-import type { AbortToken } from '../native.js'
 
 interface NativeMetadata {
   get(key: string, token?: AbortToken): Promise<string>

@@ -3,12 +3,14 @@
  * between, or is refused, leaves the mark of an object that is not there. A flatten leaves out what is marked, and takes the parent
  * away: what is there would be lost.
  */
-import { type CallOptions, call, open } from '../call.js'
+import { type CallOptions, call } from '../call.js'
 import { MismatchError, ObjectNotFoundError } from '../errors.js'
-import { type IoctxHandle, native } from '../native.js'
+import { native } from '../native.js'
+import type { IoctxHandle } from '../rados/bindings.js'
 import type { Image } from './image.js'
 import { ask, getSize, headerObject, loadObjectMap, objectMapObject } from './object-class.js'
 import { existing, type Layout, numbersOf, offsetOf, statesOf } from './object-map.js'
+import { inPool } from './other-pool.js'
 
 type Options = Pick<CallOptions, 'signal'>
 
@@ -33,21 +35,14 @@ export async function copyMissingObjects(image: Image, options: Options): Promis
   if (missing.length > 0) await copy(image, id, missing, layout, options)
 }
 
-async function withDataPool<T>(
+function withDataPool<T>(
   { pool, resource }: Image,
   dataPoolId: number | undefined,
   options: Options,
   work: (ioctx: IoctxHandle) => Promise<T>,
 ): Promise<T> {
   if (dataPoolId === undefined) return work(pool.handle)
-  const ioctx = await open(resource, options, token =>
-    native.ioctxOpenById(pool.cluster.handle, dataPoolId, pool.namespace, false, token),
-  )
-  try {
-    return await work(ioctx)
-  } finally {
-    await native.close(ioctx)
-  }
+  return inPool(pool.cluster, { poolId: dataPoolId, namespace: pool.namespace }, resource, options, work)
 }
 
 async function missingOf(

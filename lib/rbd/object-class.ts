@@ -4,7 +4,8 @@
  */
 import { type CallOptions, call } from '../call.js'
 import type { Resource } from '../errors.js'
-import { type IoctxHandle, type NativeReadStep, type NativeWriteStep, native } from '../native.js'
+import { native } from '../native.js'
+import type { IoctxHandle, NativeReadStep, NativeWriteStep } from '../rados/bindings.js'
 import { Decoder, UnreadableError } from '../rados/decoder.js'
 import type { SnapshotInfo } from './snapshot.js'
 
@@ -59,6 +60,8 @@ export async function askOfEach<const Questions extends readonly Question<unknow
 
 export const directoryObject = 'rbd_directory'
 export const trashObject = 'rbd_trash'
+/** Of all clones of format 1 in the pool. */
+export const childrenObject = 'rbd_children'
 export const headerObject = (id: string): string => `rbd_header.${id}`
 
 /** @param snapshot - Its id; undefined for the image as it is. */
@@ -130,7 +133,8 @@ const snapshotNamespaces = ['user', 'group', 'trash', 'mirror'] as const
 function decodeSnapshot(decoder: Decoder): Omit<SnapshotInfo, 'protected'> {
   const id = decoder.u64()
   const made = decoder.struct(1, decodeSnapshotNamespace)
-  return { id, name: decoder.text(), size: decoder.u64(), createdAt: decoder.time(), ...made }
+  const snapshot = { id, name: decoder.text(), size: decoder.u64(), createdAt: decoder.time(), ...made }
+  return made.namespace === 'trash' ? { ...snapshot, clones: decoder.u32() } : snapshot
 }
 
 function decodeSnapshotNamespace(decoder: Decoder): Pick<SnapshotInfo, 'namespace' | 'originalName'> {
@@ -166,6 +170,29 @@ export const getParentOverlap = method(
   head,
   answer => answer.optional(decoder => decoder.u64()) ?? 0,
 )
+
+/** What it is a clone of is that no more, nor do its snapshots show anything of it. @implements rados_write_op_exec */
+export const detachParent: NativeWriteStep = ['exec', 'rbd', 'parent_detach', nothing]
+
+interface ChildReference {
+  poolId: number
+  id: string
+  namespace: string
+}
+
+/** The clones of format 2 of one snapshot. */
+export const getChildren = (snapshot: number): Question<ChildReference[]> =>
+  method('children_list', u64(snapshot), answer => answer.list(child => child.struct(1, decodeChild)))
+
+function decodeChild(decoder: Decoder): ChildReference {
+  return { poolId: decoder.i64(), id: decoder.text(), namespace: decoder.text() }
+}
+
+/** The ids of those of format 1 that are in the pool. */
+export const getOldChildren = ({ poolId, imageId, snapshotId }: ParentReference): Question<string[]> =>
+  method('get_children', Buffer.concat([u64(poolId), string(imageId), u64(snapshotId)]), answer =>
+    answer.list(decoder => decoder.text()),
+  )
 
 export const getCreatedAt = method('get_create_timestamp', nothing, answer => answer.time())
 export const getAccessedAt = method('get_access_timestamp', nothing, answer => answer.time())
@@ -221,6 +248,21 @@ export const getTrashName = (id: string): Question<string> =>
     answer.struct(1, decoder => {
       decoder.u8() // who put it there
       return decoder.text()
+    }),
+  )
+
+/** TRASH_IMAGE_STATE_NORMAL: neither on its way in or out, nor being removed. */
+const normalState = 0
+
+/** Whether an image that is in the trash is all there. */
+export const isWholeInTrash = (id: string): Question<boolean> =>
+  method('trash_get', string(id), answer =>
+    answer.struct(1, decoder => {
+      decoder.u8() // who put it there
+      decoder.text()
+      decoder.time() // since when, and until when at least
+      decoder.time()
+      return decoder.u8() === normalState
     }),
   )
 

@@ -1,6 +1,6 @@
 import type { CallOptions } from '../call.js'
 import { checkBytes, checkInteger, checkName, outOfRange } from '../check.js'
-import type { NativeImageOptions } from '../native.js'
+import type { NativeImageOptions } from './bindings.js'
 import { checkFeatures, type Feature } from './features.js'
 
 /** What is decided once, when an image is made. What is absent is as `rbd_default_…` in the configuration says. */

@@ -8,9 +8,11 @@ import { type FileHandle, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { onAbort } from '../abort.js'
 import { wrongValue } from '../check.js'
 import type { Cluster } from '../rados/cluster.js'
 import type { Image } from './image.js'
+import { presentName } from './present-name.js'
 import type { Progress } from './progress.js'
 
 const sectorBytes = 512n
@@ -53,9 +55,9 @@ export function checkForQcow2(image: Image, size: number): void {
 export async function convertFromImage(image: Image, path: string, progress: Progress): Promise<void> {
   // Another client reads it.
   await image.flush({ signal: progress.signal })
-  await withConfig(image.pool.cluster, config => {
-    const source = `json:${JSON.stringify({ driver: 'raw', file: rbd(image, config) })}`
-    return qemuImg(['convert', '-p', '-O', 'qcow2', source, resolve(path)], progress)
+  await withConfig(image.pool.cluster, async config => {
+    const source = `json:${JSON.stringify({ driver: 'raw', file: await rbd(image, config, progress) })}`
+    await qemuImg(['convert', '-p', '-O', 'qcow2', source, resolve(path)], progress)
   })
 }
 
@@ -68,19 +70,20 @@ export async function convertToImage(image: Image, path: string, progress: Progr
   const source = `json:${JSON.stringify({ driver: 'qcow2', file, backing: null })}`
   // To convert, what a file has lost of its end is zeroes.
   await qemuImg(['check', source], progress, harmless)
-  await withConfig(image.pool.cluster, config => {
-    const target = `json:${JSON.stringify({ driver: 'raw', file: rbd(image, config) })}`
-    return qemuImg(['convert', '-p', '-W', '-n', '--target-is-zero', '-O', 'raw', source, target], progress)
+  await withConfig(image.pool.cluster, async config => {
+    const target = `json:${JSON.stringify({ driver: 'raw', file: await rbd(image, config, progress) })}`
+    await qemuImg(['convert', '-p', '-W', '-n', '--target-is-zero', '-O', 'raw', source, target], progress)
   })
 }
 
-function rbd({ pool, name, openedAt }: Image, conf: string): Record<string, unknown> {
+async function rbd(image: Image, conf: string, { signal }: Progress): Promise<Record<string, unknown>> {
+  const { pool, snapshotName } = image
   return {
     driver: 'rbd',
     pool: pool.name,
     ...(pool.namespace !== '' && { namespace: pool.namespace }),
-    image: name,
-    ...(openedAt !== null && { snapshot: openedAt }),
+    image: await presentName(image, { signal }),
+    ...(snapshotName !== null && { snapshot: snapshotName }),
     conf,
     user: pool.cluster.user,
   }
@@ -124,7 +127,7 @@ async function qemuImg(args: string[], progress: Progress, alright: number[] = [
   progress.throwIfAborted()
   const child = spawn('qemu-img', args, { stdio: ['ignore', 'pipe', 'pipe'] })
   const stop = () => child.kill()
-  progress.signal?.addEventListener('abort', stop, { once: true })
+  const ignore = progress.signal && onAbort(progress.signal, stop)
   let failure: unknown
   child.stdout.on('data', (printed: Buffer) => {
     const percent = /\(([\d.]+)\/100%\)\s*$/.exec(printed.toString())?.[1]
@@ -136,9 +139,7 @@ async function qemuImg(args: string[], progress: Progress, alright: number[] = [
       stop()
     }
   })
-  const [said, status] = await Promise.all([text(child.stderr), ended(child)]).finally(() =>
-    progress.signal?.removeEventListener('abort', stop),
-  )
+  const [said, status] = await Promise.all([text(child.stderr), ended(child)]).finally(ignore)
   progress.throwIfAborted()
   if (failure !== undefined) throw failure
   if (status === null || (status !== 0 && !alright.includes(status))) {

@@ -1,6 +1,7 @@
 import { constants } from 'node:os'
 import { type CallOptions, call } from '../call.js'
-import { type IoctxHandle, native } from '../native.js'
+import { native } from '../native.js'
+import type { IoctxHandle } from '../rados/bindings.js'
 import type { Pool } from '../rados/pool.js'
 import { WriteOperation } from '../rados/write-operation.js'
 import type { Image } from './image.js'

@@ -1,10 +1,12 @@
 import { type CallOptions, call, type ProgressOptions } from '../call.js'
-import { checkBoolean, checkName, checkOptions } from '../check.js'
+import { checkBoolean, checkCallOptions, checkName, checkOptions } from '../check.js'
 import type { Resource } from '../errors.js'
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
+import { flattenClones } from './flatten-clones.js'
 import type { Image } from './image.js'
 import { checkRoom } from './room.js'
+import { checkNextSnapshot } from './snapshot-removal.js'
 import { withoutObjectMap } from './without-object-map.js'
 
 /** Names a snapshot. What `image.snapshot()` gives is one. */
@@ -26,6 +28,11 @@ export interface SnapshotInfo {
   namespace: 'user' | 'group' | 'trash' | 'mirror' | 'unknown'
   /** In the `trash`: what it was called before it was removed, while clones needed it. */
   originalName?: string
+  /**
+   * In the `trash`, unless the image is open at a snapshot: how many clones it is kept there for. Where it is none, the removal is under
+   * way, or was cut short: `image.removeSnapshotById()` brings it to its end.
+   */
+  clones?: number
   protected: boolean
 }
 
@@ -39,14 +46,14 @@ export interface CreateSnapshotOptions extends ProgressOptions {
 }
 
 export interface RemoveSnapshotOptions extends ProgressOptions {
-  /** Unprotect it first, and flatten its clones. Default: false. */
-  force?: boolean | undefined
+  /** End its protection, if it has one. Default: false. */
+  unprotect?: boolean | undefined
+  /** Flatten its clones first, in whatever pools they are, the trash included. Default: false. */
+  flattenClones?: boolean | undefined
 }
 
 const skipQuiesceFlag = 1
 const ignoreQuiesceErrorFlag = 2
-const unprotectFlag = 1
-const flattenFlag = 2
 
 /** RBD_SNAP_CREATE_SKIP_QUIESCE or RBD_SNAP_CREATE_IGNORE_QUIESCE_ERROR; librbd refuses both together. */
 export function createFlags(options: Pick<CreateSnapshotOptions, 'skipQuiesce' | 'ignoreQuiesceError'>): number {
@@ -93,7 +100,7 @@ export class Snapshot implements SnapshotReference {
   }
 
   /**
-   * Keeps the snapshot from being removed.
+   * Keeps the snapshot from being removed. Abort ends the waiting only: it may be protected all the same.
    *
    * @throws {SnapshotNotFoundError}
    * @throws {SnapshotBusyError} it is protected already
@@ -106,6 +113,8 @@ export class Snapshot implements SnapshotReference {
   }
 
   /**
+   * Lets the snapshot be removed again. Abort ends the waiting only.
+   *
    * @throws {SnapshotNotFoundError}
    * @throws {SnapshotBusyError} it has clones of format 1
    * @throws {InvalidArgumentError} it is not protected
@@ -165,20 +174,33 @@ export class Snapshot implements SnapshotReference {
 
   /**
    * Removes the snapshot. One that clones of format 2 hang on goes to the trash until they are gone. Progress is in
-   * clones that are flattened. Abort ends the waiting only.
+   * clones that are flattened, and parts of them. Abort stops that as it does `image.flatten()`; of the removal itself it ends the
+   * waiting only.
+   *
+   * An earlier removal of the snapshot after it that was cut short is brought to its end first: librbd would otherwise forget what
+   * had changed until this one, so that an incremental backup leaves it out. That costs a round trip, or two where there is a
+   * later snapshot.
    *
    * @throws {SnapshotNotFoundError}
-   * @throws {SnapshotBusyError} it is protected, and not forced
+   * @throws {SnapshotBusyError} it is protected, and `unprotect` is not set: by then its clones are flattened, if they are to be; or
+   *   clones of format 1 hang on it
+   * @throws {IncompleteSnapshotError} the making of the snapshot after it was cut short, or takes more than three seconds
    * @throws {ReadOnlyImageError}
    *
-   * @implements rbd_snap_remove2
+   * @implements rbd_snap_remove2 rbd_snap_get_id
    */
   async remove(options: RemoveSnapshotOptions = {}): Promise<void> {
-    checkOptions(options, ['force'])
-    const { force = false, ...callOptions } = options
-    const flags = checkBoolean('force', force) ? unprotectFlag + flattenFlag : 0
-    await call(this.#resource, callOptions, (token, onProgress) =>
-      native.snapshotRemove(this.image.handle, this.name, flags, onProgress, token),
-    )
+    checkCallOptions(options, ['unprotect', 'flattenClones'])
+    const { unprotect = false, flattenClones: flattens = false, signal, onProgress } = options
+    checkBoolean('unprotect', unprotect)
+    checkBoolean('flattenClones', flattens)
+    const { handle, readOnly } = this.image
+    const remove = () =>
+      call(this.#resource, { signal }, token => native.snapshotRemove(handle, this.name, unprotect, token))
+    if (readOnly) return remove()
+    const id = await call(this.#resource, { signal }, token => native.snapshotId(handle, this.name, token))
+    if (flattens) await flattenClones(this, { signal, onProgress })
+    await checkNextSnapshot(this.image, id, this.#resource, { signal })
+    await remove()
   }
 }

@@ -1,5 +1,6 @@
 /** Streams of others that something is made of. */
-import { addAbortSignal, finished, type Readable } from 'node:stream'
+import { finished, type Readable } from 'node:stream'
+import { destroyOnAbort } from '../abort.js'
 import type { ProgressOptions } from '../call.js'
 import { Progress } from './progress.js'
 
@@ -16,7 +17,7 @@ export async function consume(
   finished(source, () => {})
   try {
     const progress = new Progress(0, options)
-    if (options.signal) addAbortSignal(options.signal, source)
+    destroyOnAbort(source, options.signal)
     try {
       await use(progress)
     } catch (error) {

@@ -9,12 +9,12 @@ import { ask, getSnapshot, headerObject } from './object-class.js'
  * @throws {SnapshotNotFoundError} it was removed
  */
 export async function checkStillThere(image: Image, options: CallOptions = {}): Promise<void> {
-  if (image.openedAt === null) return
+  if (image.snapshotName === null) return
   const { id, format } = await image.stat(options)
   // What keeps the snapshots of the old format cannot be asked for one.
   if (format === 1) return
   // As when the image was opened, with the one it was opened at.
-  const opened = (await image.listSnapshots(options)).find(({ name }) => name === image.openedAt)
+  const opened = (await image.listSnapshots(options)).find(({ name }) => name === image.snapshotName)
   const resource = { kind: 'snapshot', name: image.path } as const
   // By its id, for there may be another one of that name by now.
   await ask(image.pool.handle, headerObject(id), [getSnapshot(opened?.id ?? 0)], resource, options)

@@ -1,6 +1,7 @@
 /** Images as streams, with a bounded number of requests in flight. */
 import { constants } from 'node:os'
 import { Readable, Writable } from 'node:stream'
+import { destroyOnAbort } from '../abort.js'
 import { checkBoolean, checkBytes, checkInteger, checkMembers, wrongType } from '../check.js'
 import { AbortError, toCephError } from '../errors.js'
 import { ChunkWriter, chunkBytes, chunksInFlight } from './chunks.js'
@@ -53,7 +54,7 @@ export function createReadStream(image: Image, options: ReadStreamOptions): Read
   // One chunk waits in the stream itself.
   const ahead = Math.max(1, Math.floor(highWaterMark / size) - 1)
   const chunks = bytesOf(readAhead(image, extentsToRead(image, start, end + 1, skipHoles), size, ahead))
-  return Readable.from(chunks, { objectMode: false, highWaterMark: size, ...(signal && { signal }) })
+  return destroyOnAbort(Readable.from(chunks, { objectMode: false, highWaterMark: size }), signal)
 }
 
 async function* bytesOf(pieces: AsyncIterable<Piece>): AsyncGenerator<Buffer, void, undefined> {
@@ -138,7 +139,6 @@ export function createWriteStream(image: Image, options: WriteStreamOptions): Wr
   }
   const writer = new ChunkWriter(image, { onFailure: error => stream.destroy(error) })
   const stream = new Writable({
-    ...(signal && { signal }),
     write(chunk: Buffer, _encoding, done) {
       settle(writer.write(at, chunk), done)
       at += chunk.length
@@ -155,7 +155,7 @@ export function createWriteStream(image: Image, options: WriteStreamOptions): Wr
       settled.then(() => process.nextTick(done, error))
     },
   })
-  return stream
+  return destroyOnAbort(stream, signal)
 }
 
 function checkSignal(signal: unknown): void {

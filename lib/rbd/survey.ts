@@ -2,7 +2,7 @@
  * Goes through all images of a pool, asking for each without opening it: so that what it costs is one round trip or a
  * few, and not the ten, and the computing, of an open image.
  */
-import { setMaxListeners } from 'node:events'
+import { onAbort } from '../abort.js'
 import { type CallOptions, open } from '../call.js'
 import { checkCallOptions } from '../check.js'
 import {
@@ -24,7 +24,7 @@ import { ask, type DirectoryEntry, directoryObject, getImageId, hasData, listDir
 export interface UnreadableImage {
   id: string
   name: string
-  /** Why. An ImageNotFoundError: its removal has begun, or was not completed. */
+  /** Why. An ImageNotFoundError: its removal has begun, or was not completed; or it is a clone of what is gone. */
   error: CephError
 }
 
@@ -68,15 +68,14 @@ export async function* survey<T>(
   }
 }
 
-/** A signal that follows the caller's, who may have no more than a few listeners on his own, and that can be stopped. */
+/** A signal that follows the caller's, and that can be stopped. */
 function followed(signal: AbortSignal | undefined): { signal: AbortSignal; stop: () => void } {
   const own = new AbortController()
-  setMaxListeners(0, own.signal)
   const follow = () => own.abort(signal?.reason)
   if (signal?.aborted) follow()
-  signal?.addEventListener('abort', follow, { once: true })
+  const ignore = signal && onAbort(signal, follow)
   const stop = () => {
-    signal?.removeEventListener('abort', follow)
+    ignore?.()
     own.abort()
   }
   return { signal: own.signal, stop }

@@ -1,5 +1,5 @@
 import { type CallOptions, call, type ProgressOptions } from '../call.js'
-import { checkBoolean, checkInteger, checkKey, checkName, checkOptions, wrongType } from '../check.js'
+import { checkBoolean, checkInteger, checkKey, checkName, checkOptions, checkSeconds, wrongType } from '../check.js'
 import {
   ImageDeferredError,
   ImageNotFoundError,
@@ -17,6 +17,10 @@ export interface TrashEntry {
   id: string
   /** What it was called. */
   name: string
+  /**
+   * Who moved it there: a user (`user-parent`: an image with clones); a removal that is under way, or was cut short
+   * (`removing`); or RBD for its own ends.
+   */
   source: 'user' | 'mirroring' | 'migration' | 'removing' | 'user-parent' | 'unknown'
   deletedAt: Date
   /** Until then it is removed by force only. */
@@ -39,10 +43,11 @@ export class Trash {
   }
 
   /**
-   * Moves an image to the trash, from where it can be restored. One that clones hang on can be moved.
+   * Moves an image to the trash, from where it can be restored. One that clones hang on can be moved. Abort ends the waiting
+   * only: it may be moved all the same.
    *
-   * @param options.delay - For how many seconds it is kept from being removed: until the year 2106 at the longest.
-   *   Default: 0.
+   * @param options.delay - For how long it is kept from being removed, in milliseconds, rounded up to whole seconds: until
+   *   the year 2106 at the longest. Default: 0.
    * @throws {ImageNotFoundError}
    * @throws {ImageBusyError} somebody keeps its exclusive lock
    *
@@ -52,9 +57,9 @@ export class Trash {
     checkName('name', name)
     checkOptions(options, ['delay'])
     const { delay = 0, ...callOptions } = options
-    checkInteger('delay', delay, 0, 2 ** 32 - 1)
+    const seconds = checkSeconds('delay', delay)
     const move = () =>
-      call(this.#image(name), callOptions, token => native.trashMove(this.#pool.handle, name, delay, token))
+      call(this.#image(name), callOptions, token => native.trashMove(this.#pool.handle, name, seconds, token))
     await withTrash(this.#pool, name, callOptions, move)
   }
 
@@ -76,7 +81,8 @@ export class Trash {
    * @param options.name - Default: what it was called.
    * @throws {ImageNotFoundError} no such image is in the trash
    * @throws {ImageExistsError} there is an image of that name by now
-   * @throws {QuotaExceededError} the pool is at its quota, and was opened with `whenFull`; nothing has changed
+   * @throws {ImageBusyError} its removal has begun
+   * @throws {QuotaExceededError} the pool is at its quota, and `whenFull` is not `wait`; nothing has changed
    * @throws {NoSpaceError} the same where the pool's OSDs are full
    *
    * @implements rbd_trash_restore
@@ -96,7 +102,7 @@ export class Trash {
 
   /**
    * Removes an image from the trash, with its data. Progress is in objects. Abort stops it at the next object: the
-   * image is then still in the trash, and some of its data is gone.
+   * image is then still in the trash, some of its data is gone, and it can only be removed.
    *
    * @param options.force - Even if it is deferred. Default: false.
    * @throws {ImageNotFoundError} no such image is in the trash
@@ -104,7 +110,7 @@ export class Trash {
    * @throws {ImageHasSnapshotsError}
    * @throws {ImageBusyError} it is open somewhere
    *
-   * @implements rbd_trash_remove_with_progress
+   * @implements rbd_trash_remove_with_progress rados_write_op_operate
    */
   async remove(id: string, options: ProgressOptions & { force?: boolean | undefined } = {}): Promise<void> {
     checkKey('id', id)

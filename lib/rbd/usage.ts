@@ -159,7 +159,7 @@ async function changedAt(
   options: CallOptions,
   id: string,
   snapshot: string,
-  since: string | null,
+  from: string | null,
 ): Promise<number> {
   const { pool } = image
   const resource: Resource = { kind: 'snapshot', name: `${image.path}@${snapshot}` }
@@ -169,7 +169,7 @@ async function changedAt(
       : native.imageOpenById(pool.handle, id, snapshot, true, token),
   )
   try {
-    return await call(resource, options, token => native.imageUsedBytes(handle, since, false, null, token))
+    return await call(resource, options, token => native.imageUsedBytes(handle, from, false, null, token))
   } finally {
     await native.close(handle)
   }

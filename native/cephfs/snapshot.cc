@@ -37,8 +37,9 @@ InodeRef FolderOf(ceph_mount_info* mount, Inode* directory) {
     return LookUpDirectory(mount, directory, FolderName(mount));
 }
 
+// Told to remove one that is not there, libcephfs 16.2.15 keeps something that the unmount then waits for,
+// for ever: so each is looked for just before, here and below.
 void Remove(Mount& mount, const Path& path, const char* name) {
-    // Of one that is not there libcephfs 16.2.15 keeps something that the unmount then waits for, for ever.
     struct ceph_statx stat;
     const std::string folder = SnapshotFolder(mount, path) + "/" + name;
     CEPHFS(ceph_statx, mount, folder.c_str(), &stat, CEPH_STATX_INO, AT_SYMLINK_NOFOLLOW);
@@ -51,10 +52,10 @@ Object Info(Mount& mount, const std::string& folder, const std::string& name) {
     struct snap_info info = {};
     CEPHFS(ceph_get_snap_info, mount, path.c_str(), &info);
     const Cleanup free_info([&] { LIBCEPHFS(ceph_free_snap_info_buffer)(&info); });
-    Object metadata;
+    Array metadata;
     for (size_t i = 0; i < info.nr_snap_metadata; i++)
-        metadata.emplace_back(info.snap_metadata[i].key,
-                              Text("ceph_get_snap_info", info.snap_metadata[i].value));
+        metadata.push_back(Array{Text("ceph_get_snap_info", info.snap_metadata[i].key),
+                                 Text("ceph_get_snap_info", info.snap_metadata[i].value)});
     auto created = FindXattr(mount, path.c_str(), "ceph.snap.btime", false);
     return {{"name", Text("ceph_readdir_r", name)},
             {"id", info.id},
@@ -88,8 +89,15 @@ std::vector<std::string> SnapshotNamesBelow(ceph_mount_info* mount, Inode* direc
 
 void RemoveSnapshotsBelow(ceph_mount_info* mount, Inode* directory, const std::vector<std::string>& names) {
     const InodeRef folder = FolderOf(mount, directory);
-    for (const auto& name : names)
-        CEPHFS(ceph_ll_rmdir, mount, folder, name.c_str(), LIBCEPHFS(ceph_mount_perms)(mount));
+    for (const auto& name : names) {
+        try {
+            LookUp(mount, folder, name);
+            CEPHFS(ceph_ll_rmdir, mount, folder, name.c_str(), LIBCEPHFS(ceph_mount_perms)(mount));
+        } catch (const Failure& failure) {
+            // Somebody else was faster.
+            if (failure.error != ENOENT) throw;
+        }
+    }
 }
 
 void InitFileSystemSnapshot(Exports& exports) {

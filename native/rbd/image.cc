@@ -100,14 +100,11 @@ Object Stat(Image& image) {
         return Time::Of(Get<timespec>(syscall, [&](auto* out) { return get(image, out); }));
     };
     const int64_t data_pool_id = rbd_get_data_pool_id(image);
-    const bool old_format =
-        Get<uint8_t>("rbd_get_old_format", [&](auto* out) { return rbd_get_old_format(image, out); });
+    const auto id = IdOf(image);
     return {
         {"name", GetMetadata("rbd_get_name",
                              [&](char* out, size_t* size) { return rbd_get_name(image, out, size); })},
-        {"id", old_format ? ""  // it has none, and rbd_get_id fails
-                          : String("rbd_get_id", 64,
-                                   [&](char* out, size_t size) { return rbd_get_id(image, out, size); })},
+        {"id", id},
         {"size", info.size},
         {"objectSize", info.obj_size},
         {"objects", info.num_objs},
@@ -115,7 +112,7 @@ Object Stat(Image& image) {
         {"blockNamePrefix",
          String("rbd_get_block_name_prefix", 64,
                 [&](char* out, size_t size) { return rbd_get_block_name_prefix(image, out, size); })},
-        {"format", old_format ? 1 : 2},
+        {"format", id.empty() ? 1 : 2},
         {"features", number("rbd_get_features", rbd_get_features)},
         {"operationFeatures", number("rbd_get_op_features", rbd_get_op_features)},
         {"flags", number("rbd_get_flags", rbd_get_flags)},
@@ -280,6 +277,13 @@ Array Watchers(Image& image) {
 }
 
 }  // namespace
+
+std::string IdOf(Image& image) {
+    const bool old_format =
+        Get<uint8_t>("rbd_get_old_format", [&](auto* out) { return rbd_get_old_format(image, out); });
+    if (old_format) return "";  // rbd_get_id fails
+    return String("rbd_get_id", 64, [&](char* out, size_t size) { return rbd_get_id(image, out, size); });
+}
 
 void InitImage(Exports& exports) {
     // Before the first round trip, librbd copies and validates the whole configuration: 1.5 ms of computing.

@@ -34,6 +34,9 @@ private:
     Closing* closing_ = nullptr;
 };
 
+// [worker] Empty for one of the old format, which has none. Throws Failure.
+std::string IdOf(Image& image);
+
 void InitImage(Exports& exports);
 
 }  // namespace cephkit

@@ -66,15 +66,12 @@ Array ListOf(rbd_image_t image) {
 // The image, opened once more.
 rbd_image_t OpenReadOnly(Image& image) {
     rbd_image_t view;
-    uint8_t old_format = 0;
-    Check("rbd_get_old_format", rbd_get_old_format(image, &old_format));
-    if (old_format) {  // has no id
+    const auto id = IdOf(image);
+    if (id.empty()) {
         const auto name = GetMetadata(
             "rbd_get_name", [&](char* out, size_t* size) { return rbd_get_name(image, out, size); });
         Check("rbd_open_read_only", rbd_open_read_only(image.ioctx(), name.c_str(), &view, nullptr));
     } else {
-        const auto id =
-            String("rbd_get_id", 64, [&](char* out, size_t size) { return rbd_get_id(image, out, size); });
         Check("rbd_open_by_id_read_only",
               rbd_open_by_id_read_only(image.ioctx(), id.c_str(), &view, nullptr));
     }
@@ -95,8 +92,10 @@ void Create(Image& image, const char* name, uint32_t flags, Progress* progress) 
     Check("rbd_snap_create2", rbd_snap_create2(image, name, flags, Progress::Update, progress));
 }
 
-void Remove(Image& image, const char* name, uint32_t flags, Progress* progress) {
-    Check("rbd_snap_remove2", rbd_snap_remove2(image, name, flags, Progress::Update, progress));
+// There is progress only where librbd is to flatten clones.
+void Remove(Image& image, const char* name, bool unprotect) {
+    const uint32_t flags = unprotect ? RBD_SNAP_REMOVE_UNPROTECT : 0;
+    Check("rbd_snap_remove2", rbd_snap_remove2(image, name, flags, nullptr, nullptr));
 }
 
 void RemoveById(Image& image, uint64_t id) {
@@ -126,13 +125,19 @@ bool Exists(Image& image, const char* name) {
     return exists;
 }
 
+uint64_t GetId(Image& image, const char* name) {
+    uint64_t id = 0;
+    Check("rbd_snap_get_id", rbd_snap_get_id(image, name, &id));
+    return id;
+}
+
 // What decides whether it can be cloned.
 Object AsParent(Image& image, const char* name) {
     uint64_t features = 0;
     int is_protected = 0;
     Check("rbd_get_features", rbd_get_features(image, &features));
     Check("rbd_snap_is_protected", rbd_snap_is_protected(image, name, &is_protected));
-    return {{"features", features}, {"protected", is_protected != 0}};
+    return {{"id", IdOf(image)}, {"features", features}, {"protected", is_protected != 0}};
 }
 
 // null when there is none.
@@ -162,6 +167,7 @@ void InitSnapshot(Exports& exports) {
     exports.Blocking<Unprotect>("snapshotUnprotect");
     exports.Blocking<Rollback>("snapshotRollback");
     exports.Blocking<Exists>("snapshotExists");
+    exports.Blocking<GetId>("snapshotId");
     exports.Blocking<AsParent>("snapshotAsParent");
     exports.Blocking<GetLimit>("snapshotGetLimit");
     exports.Blocking<SetLimit>("snapshotSetLimit");

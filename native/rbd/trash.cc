@@ -1,5 +1,7 @@
 #include "rbd/trash.h"
 
+#include <endian.h>
+
 #include "runtime/list.h"
 
 namespace cephkit {
@@ -42,9 +44,25 @@ void Restore(IoCtx& ioctx, const char* id, const char* name) {
     Check("rbd_trash_restore", rbd_trash_restore(ioctx, id, name));
 }
 
+// librbd would have an image restored whose removal came to an end half-way, and its missing objects read as
+// zeroes. What fails here has failed for the same reason as the removal, which says more.
+void KeepFromReturning(IoCtx& ioctx, const std::string& id) {
+    constexpr char removing = 2, normal = 0;  // TRASH_IMAGE_STATE_REMOVING, in the place of _NORMAL
+    const auto length = htole32(id.size());
+    std::string input(reinterpret_cast<const char*>(&length), sizeof(length));
+    input += id;
+    input += {removing, normal};
+    rados_write_op_t operation = rados_create_write_op();
+    const Cleanup release([&] { rados_release_write_op(operation); });
+    rados_write_op_exec(operation, "rbd", "trash_state_set", input.data(), input.size(), nullptr);
+    rados_write_op_operate(operation, ioctx, "rbd_trash", nullptr, LIBRADOS_OPERATION_FULL_FORCE);
+}
+
 void Remove(IoCtx& ioctx, const char* id, bool force, Progress* progress) {
-    Check("rbd_trash_remove_with_progress",
-          rbd_trash_remove_with_progress(ioctx, id, force, Progress::Update, progress));
+    const int result = rbd_trash_remove_with_progress(ioctx, id, force, Progress::Update, progress);
+    // In the same job as the removal: who has aborted that may have closed the pool, or be about to exit.
+    if (result < 0 && progress->has_begun()) KeepFromReturning(ioctx, id);
+    Check("rbd_trash_remove_with_progress", result);
 }
 
 // A negative threshold means none.

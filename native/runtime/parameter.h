@@ -274,6 +274,7 @@ public:
     static int Update(uint64_t done, uint64_t total, void* progress) {
         return static_cast<Progress*>(progress)->Update(done, total);
     }
+    bool has_begun() const { return total_ > 0; }
 
     void Deliver(Napi::Env env) override {
         posted_ = false;

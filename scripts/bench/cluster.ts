@@ -81,5 +81,6 @@ async function hasSnapshots(pool: Pool, name: string): Promise<boolean> {
 
 async function removeSnapshots(pool: Pool, name: string): Promise<void> {
   await using image = await pool.openImage(name)
-  for (const snapshot of await image.listSnapshots()) await image.snapshot(snapshot.name).remove({ force: true })
+  for (const { name } of await image.listSnapshots())
+    await image.snapshot(name).remove({ unprotect: true, flattenClones: true })
 }

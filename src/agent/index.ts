@@ -28,20 +28,39 @@ import { MountHealth } from '../mount/health.js'
 import { version } from '../version.js'
 import { Upkeep } from '../volumes/upkeep.js'
 
-export { importCatalogImage } from '../catalog.js'
+export { type ImportCatalogImageOptions, importCatalogImage } from '../catalog.js'
+export {
+  InvalidTenantError,
+  NotTenantError,
+  TenantBeingDeletedError,
+  TenantBlockedError,
+  TenantHasSnapshotsError,
+  TenantNotEmptyError,
+  TenantNotFoundError,
+} from '../cephfs/errors.js'
 export type { Tenant } from '../cephfs/spec.js'
 export {
   type DeleteTenantOptions,
+  type DirectoryState,
   type EnsuredTenant,
   type Mended,
   Tenants,
   type TenantUsage,
 } from '../cephfs/tenants.js'
-export { type Config, ConfigError, readConfig } from '../config.js'
+export {
+  type Config,
+  ConfigError,
+  type DashboardSettings,
+  type LogSettings,
+  type PortalAddress,
+  readConfig,
+} from '../config.js'
+export { BlockedError, type Blocker, JobError } from '../errors.js'
 export type { Inventory, InventoryCatalogImage, InventoryVolume } from '../inventory/collect.js'
 export type { JobResult } from '../jobs/message.js'
 export type { Leftover, Rollback } from '../jobs/saga.js'
 export { InstanceLostError } from '../journal/instance.js'
+export type { Logger } from '../log.js'
 
 export interface AgentOptions {
   /** As `readConfig` gives it. */

@@ -4,7 +4,7 @@ import { mapLimited } from '../concurrency.js'
 import { addDue, type Due, listDue } from '../volumes/due.js'
 import { clearRemains, lookAt, lookAtId } from '../volumes/find.js'
 import { type Mark, ownPrefix, readMarks, removeMark } from '../volumes/mark.js'
-import { removeOwn } from '../volumes/snapshots.js'
+import { finishSnapshotRemoval, removeOwn } from '../volumes/snapshots.js'
 import { readStamp, type Stamp } from '../volumes/stamp.js'
 import type { Finding, Place } from './audit.js'
 import { isDeletion, type Job, type JournalState } from './state.js'
@@ -20,6 +20,8 @@ export interface Volume {
   id: string
   stamp: Stamp | undefined
   snapshots: Snapshot[]
+  /** In RBD's trash, and not for a clone. */
+  removed: { id: number; name: string }[]
   marks: Map<number, Mark>
 }
 
@@ -71,13 +73,16 @@ function ifNotThere(error: unknown): undefined {
 async function describe(image: Image): Promise<Volume> {
   const { id } = await image.stat()
   const marks = await readMarks(image)
-  const listed = (await image.listSnapshots()).filter(({ namespace }) => namespace === 'user')
+  const listed = await image.listSnapshots()
+  const removed = listed
+    .filter(({ clones }) => clones === 0)
+    .map(({ id, name, originalName = name }) => ({ id, name: originalName }))
   const snapshots: Snapshot[] = []
-  for (const snapshot of listed) {
+  for (const snapshot of listed.filter(({ namespace }) => namespace === 'user')) {
     const hasClones = marks.has(snapshot.id) && (await hasClonesAt(image, snapshot.name))
     snapshots.push({ id: snapshot.id, name: snapshot.name, hasClones })
   }
-  return { name: image.name, id, stamp: await readStamp(image), snapshots, marks }
+  return { name: image.name, id, stamp: await readStamp(image), snapshots, removed, marks }
 }
 
 /** Those of one snapshot are told by an image that is open there. */
@@ -98,6 +103,7 @@ export function auditVolumes(place: Place, state: JournalState, volumes: Volumes
     ...volumes.images.flatMap(volume => [
       ...image(place, state, finished, volume),
       ...snapshots(place, state, volumes, volume),
+      ...halfRemovedSnapshots(place, state, volume),
       ...marks(place, volume),
     ]),
     ...volumes.trash.flatMap(entry => trash(place, state, volumes, finished, entry)),
@@ -172,6 +178,19 @@ function snapshots(place: Place, state: JournalState, { due }: Volumes, volume: 
     if (due.get(agent)?.some(isDue)) return []
     return [{ kind: 'snapshot', name: path, agent, says: 'was made for a clone, and has none', fix }]
   })
+}
+
+/** Their removal was cut short. Nobody can use them any more. */
+function halfRemovedSnapshots(place: Place, state: JournalState, { name, id, stamp, removed }: Volume): Finding[] {
+  const path = `${place.poolName}/${name}`
+  if (stamp === undefined || isInHand(state, path)) return []
+  return removed.map(snapshot => ({
+    kind: 'snapshot',
+    name: `${path}@${snapshot.name}`,
+    agent: stamp.agent,
+    says: 'is half removed',
+    fix: () => onImage(place, id, image => finishSnapshotRemoval(image, snapshot.id)),
+  }))
 }
 
 function marks(place: Place, volume: Volume): Finding[] {

@@ -7,7 +7,6 @@ import {
   NotConnectedError,
   NotFoundError,
   TimeoutError,
-  toCephError,
 } from '../../lib/index.js'
 import type { Config } from '../config.js'
 import type { Logger } from '../log.js'
@@ -84,8 +83,9 @@ export class TenantBase {
   }
 
   #closed(): Error {
-    const resource = { kind: 'fileSystem', name: this.#name } as const
-    return toCephError({ errno: -constants.errno.EBADF, syscall: 'close', message: '' }, resource)
+    const [code, syscall, resource] = ['EBADF', 'close', this.#name]
+    const fields = { code, errno: -constants.errno.EBADF, syscall, resource, retryable: false }
+    return new ClosedError(`${code}: closed, ${syscall} '${resource}'`, fields)
   }
 
   get #name(): string {

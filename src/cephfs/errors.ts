@@ -12,6 +12,7 @@ export class InvalidTenantError extends JobError {
     this.problems = problems
   }
 
+  /** @internal */
   static of(error: z.ZodError): InvalidTenantError {
     return new InvalidTenantError(describeIssues(error))
   }

@@ -3,7 +3,7 @@
  * sees or changes on a mount. It has the tenant's name: on a directory that was renamed or copied it counts for nothing.
  */
 import { z } from 'zod'
-import { FileExistsError, type OpenDirectory } from '../../lib/index.js'
+import { FileExistsError, type OpenDirectory, XattrNotFoundError } from '../../lib/index.js'
 
 export const markXattr = 'trusted.cephkit.tenant'
 
@@ -30,7 +30,12 @@ export function parseMark(value: Buffer | undefined, name: string): Mark | undef
 }
 
 export async function readMark(directory: OpenDirectory, name: string): Promise<Mark | undefined> {
-  return parseMark(await directory.getXattr(markXattr), name)
+  try {
+    return parseMark(await directory.getXattr(markXattr), name)
+  } catch (error) {
+    if (error instanceof XattrNotFoundError) return undefined
+    throw error
+  }
 }
 
 /** False if there is one. */

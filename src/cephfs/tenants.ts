@@ -31,14 +31,14 @@ import {
 import { createMark, type Mark, markXattr, parseMark, readMark, replaceMark } from './mark.js'
 import { checkTenant, checkTenantName, directoriesOf, newTenantMode, type Tenant } from './spec.js'
 
-/** For which job, and by whom. */
+/** For which job, and by whom. @internal */
 export interface TenantMaker {
   agent: string
   task: string
 }
 
-/** What there was, or is. */
-interface State {
+/** What a directory was, or is. */
+export interface DirectoryState {
   uid?: number
   gid?: number
   /** As in `0755`. */
@@ -51,8 +51,8 @@ export interface Mended {
   /** In the tenant's directory, which is `.` itself. */
   path: string
   /** Absent: it was not there. */
-  was?: State
-  now: State
+  was?: DirectoryState
+  now: DirectoryState
 }
 
 export interface EnsuredTenant {
@@ -122,6 +122,8 @@ export class Tenants {
    * The first half of `ensure()`: the tenant's own directory, with its mark.
    *
    * @returns Whether it was not there, or was made for the same job.
+   *
+   * @internal
    */
   async claim(givenName: string, maker?: TenantMaker): Promise<boolean> {
     const name = checkTenantName(givenName)
@@ -144,14 +146,14 @@ export class Tenants {
     return false
   }
 
-  /** Whether the tenant was made for that job, and nobody else has asked for it since. */
+  /** Whether the tenant was made for that job, and nobody else has asked for it since. @internal */
   async isOf(name: string, maker: TenantMaker): Promise<boolean> {
     await using directory = await this.#find(name)
     const mark = directory && (await readMark(directory, name))
     return mark !== undefined && isOf(mark, maker)
   }
 
-  /** The second half: all that is in it, and the quota. */
+  /** The second half: all that is in it, and the quota. @internal */
   async furnish(tenant: Tenant, made: boolean): Promise<EnsuredTenant> {
     await using directory = await this.#open(tenant.name)
     this.#checkMark(await readMark(directory, tenant.name), tenant.name)
@@ -205,7 +207,7 @@ export class Tenants {
     return this.finishDelete(name, options)
   }
 
-  /** The first half of `delete()`: from then on it is nothing else. False if there is no such tenant. */
+  /** The first half of `delete()`: from then on it is nothing else. False if there is no such tenant. @internal */
   async beginDelete(givenName: string, { snapshots = false }: DeleteTenantOptions): Promise<boolean> {
     const name = checkTenantName(givenName)
     await using directory = await this.#find(name)
@@ -218,7 +220,7 @@ export class Tenants {
     return true
   }
 
-  /** The second half. Somebody else may have been faster, and even have made it anew: that one stays. */
+  /** The second half. Somebody else may have been faster, and even have made it anew: that one stays. @internal */
   async finishDelete(givenName: string, { snapshots = false, signal }: DeleteTenantOptions): Promise<number> {
     const name = checkTenantName(givenName)
     if (!(await this.#isBeingDeleted(name))) return 0
@@ -296,7 +298,7 @@ export class Tenants {
   }
 
   async #checkNoSnapshots(directory: OpenDirectory, name: string): Promise<void> {
-    const count = Number((await directory.getXattr('ceph.dir.rsnaps')) ?? 0)
+    const count = Number(await directory.getXattr('ceph.dir.rsnaps'))
     if (count === 0) return
     const own = await this.files.listSnapshots(`/${name}`)
     const blockers = own.map(
@@ -341,7 +343,7 @@ function mendedDirectories(wanted: readonly WantedDirectory[], ensured: readonly
   })
 }
 
-function shown({ uid, gid, mode }: { uid: number; gid: number; mode: number }): State {
+function shown({ uid, gid, mode }: { uid: number; gid: number; mode: number }): DirectoryState {
   return { uid, gid, mode: mode.toString(8).padStart(4, '0') }
 }
 

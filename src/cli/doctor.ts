@@ -14,8 +14,8 @@ export function addDoctorCommand(program: Command): void {
     .addHelpText(
       'after',
       `
-Looks at the settings (environment variables, as for cephkit agent), the files that they name, the cluster and the broker, and
-leaves nothing behind. Exit status 1 if anything is wrong.
+Looks at the settings (environment variables, as for cephkit agent), the files that they name, the cluster, the iSCSI target,
+the mount at MOUNT_PATH and the broker, and leaves nothing behind. Exit status 1 if anything is wrong.
 
 Example:
   $ (set -a; . /etc/cephkit/agent.env; cephkit doctor)     # with the settings of the service`,

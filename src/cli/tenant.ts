@@ -14,7 +14,7 @@ interface EnsureOptions extends JsonOptions, QuotaOptions {
 }
 
 interface DeleteOptions extends JsonOptions {
-  snapshots: boolean
+  snapshots?: boolean
 }
 
 /** `cephkit tenant …`: the directories of tenants on CephFS. */
@@ -40,8 +40,8 @@ function addEnsure(tenant: Command): void {
     .requiredOption('--gid <gid>', 'the group')
     .option('--max-bytes <size>', 'such as 10GiB; none: no limit (default: as it is, at first none)')
     .option('--max-files <count>', 'of files and directories; none: no limit (default: as it is, at first none)')
-    .option('--webroot <name...>', 'those that are to be there')
-    .option('--public <name...>', 'those that are to be there, with a directory "public"')
+    .option('--webroot <name...>', 'webroots to make')
+    .option('--public <name...>', 'webroots to make, with a directory "public"')
     .option('--json', 'print JSON', false)
     .addHelpText(
       'after',
@@ -60,7 +60,7 @@ function addDelete(tenant: Command): void {
     .command('delete')
     .argument('<name>')
     .description('remove a tenant, with all that is in its directories')
-    .option('--snapshots', 'remove the snapshots in it too (default: it is refused if there are any)', false)
+    .option('--snapshots', 'remove the snapshots in it too (default: it is refused if there are any)')
     .option('--json', 'print JSON', false)
     .addHelpText(
       'after',

@@ -51,7 +51,7 @@ export class InstanceLostError extends Error {
  * A process that stands still, with its host, may go on after days, with what it had under way: Ceph's own hour would let it.
  * One that has ended needs no more than that.
  */
-const shutOutSeconds = 7 * 24 * 3600
+const shutOutMs = 7 * 24 * 3600 * 1000
 
 interface Surroundings {
   cluster: Cluster
@@ -248,8 +248,8 @@ export class Instance {
       if (error instanceof LockBusyError) return false
       throw error
     }
-    const seconds = isGoneHere(about) ? undefined : shutOutSeconds
-    for (const address of about.addresses) await cluster.blocklist(address, { seconds })
+    const duration = isGoneHere(about) ? undefined : shutOutMs
+    for (const address of about.addresses) await cluster.blocklist(address, { duration })
     // What is asked of an OSD from now on is asked with a map that says so.
     await cluster.waitForLatestOsdmap()
     await object.writeFull(JSON.stringify({ ...about, fenced: true } satisfies InstanceRecord))

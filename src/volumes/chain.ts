@@ -3,6 +3,7 @@ import {
   type Cluster,
   type Image,
   ImageNotFoundError,
+  IncompleteSnapshotError,
   type LinkedImage,
   PoolNotFoundError,
   SnapshotBusyError,
@@ -10,7 +11,7 @@ import {
 } from '../../lib/index.js'
 import type { WithImage } from '../jobs/actions.js'
 import { addDue, type DueList } from './due.js'
-import { lookAtId } from './find.js'
+import { lookAtId, openWhole } from './find.js'
 import { readMark } from './mark.js'
 import { removeOwn } from './snapshots.js'
 
@@ -35,7 +36,8 @@ const patienceMs = 3_000
 
 /**
  * Removes the snapshot that a clone hung on, if it was there for clones alone and none hangs on it any more. For clones
- * of format 2 RBD does so by itself. If somebody else works on the image that it is of, that is due for later.
+ * of format 2 RBD does so by itself. If somebody else works on the image that it is of, or its next snapshot is not whole, that is
+ * due for later.
  */
 export async function releaseOrigin(list: DueList, withImage: WithImage, origin: Origin | null): Promise<void> {
   if (origin === null) return
@@ -51,15 +53,20 @@ export async function releaseOrigin(list: DueList, withImage: WithImage, origin:
     await removeOrigin(list, origin)
     return true
   }
-  if (await withImage(`${poolName}/${name}`, release, AbortSignal.timeout(patienceMs))) return
+  if (await withImage(`${poolName}/${name}`, release, AbortSignal.timeout(patienceMs)).catch(ifIncomplete)) return
   await addDue(list, { work: 'release', poolName, name, id, origin })
+}
+
+/** Somebody may have died while he made the next snapshot, and somebody else goes on with that. */
+function ifIncomplete(error: unknown): undefined {
+  if (!(error instanceof IncompleteSnapshotError)) throw error
 }
 
 /** The same, for whoever has the image to itself. */
 export async function removeOrigin({ cluster, agent }: DueList, origin: Origin): Promise<void> {
   await unlessGone(async () => {
     await using pool = await cluster.openPool(origin.poolName)
-    await using image = await pool.openImageById(origin.image)
+    await using image = await openWhole(pool, { id: origin.image })
     if (!(await isForClones(image, agent, origin))) return
     await removeOwn(image, agent, ({ id }) => id === origin.snapshot)
   })
@@ -102,7 +109,7 @@ async function depthOfParent(
   // Without its pool the clone could not have been opened.
   if (poolName === undefined) throw new Error(`the pool ${poolId} is gone, with the parent of a clone`)
   await using pool = await cluster.openPool(poolName, { namespace })
-  await using image = await pool.openImageById(id, { readOnly: true })
+  await using image = await openWhole(pool, { id }, { readOnly: true })
   const depth = await depthOf(image)
   if (depth === 0) known.add(key)
   return depth

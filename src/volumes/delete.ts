@@ -24,9 +24,9 @@ import { withTimeLimit } from '../time-limit.js'
 import { clonedTo, keptBy, openBy, othersAt, pathOf, strangersAt, throwBlocked } from './blockers.js'
 import { type Origin, originOf, releaseOrigin } from './chain.js'
 import { addDue } from './due.js'
-import { lookAt, lookAtId } from './find.js'
+import { lookAt, lookAtId, openWhole } from './find.js'
 import { flattenImage } from './flatten.js'
-import { findOwn, removeOwn } from './snapshots.js'
+import { findOwn, finishSnapshotRemoval, removeOwn } from './snapshots.js'
 import { changeVolume, checkOurs, dueListOf, orWhy, planVolume, type VolumePlan } from './volume.js'
 
 export const deleteData = dataSchema(
@@ -78,8 +78,12 @@ interface Found {
   isHalfRemoved: boolean
 }
 
-/** How initiators can reach it; null: they cannot. */
-type Reachable = Found & { exposure: Exposure | null }
+interface Deletable extends Found {
+  /** How initiators can reach it; null: they cannot. */
+  exposure: Exposure | null
+  /** Its clones, where they are to be flattened: one whose flatten is cut short at the end is not listed any more. */
+  children: LinkedImage[]
+}
 
 /**
  * Removes a volume of this agent's, or moves it to the trash for a while. Nothing of it can be undone, except that initiators
@@ -96,7 +100,7 @@ export const deleteVolume = Saga.of<Services, DeletePlan>()
   .step('cleared', {
     make: async (services, plan, at) => {
       const wasThere = await hide(services, plan, plan.force)
-      if (at.found?.hasSnapshots) await clear(services, plan)
+      if (at.found?.hasSnapshots) await clear(services, plan, at.found.children)
       return { targetDeleted: wasThere || (at.found?.exposure ?? null) !== null }
     },
   })
@@ -139,19 +143,23 @@ interface Served {
 }
 
 /** Null if there is none: one in the trash is deleted already. */
-async function findDeletable(services: Services, plan: DeletePlan): Promise<Reachable | null> {
+async function findDeletable(services: Services, plan: DeletePlan): Promise<Deletable | null> {
   const exposure = await exposureOf(services, plan)
   const target = exposure && {
     iqn: exposure.iqn,
     sessions: await sessionsOf(services, exposure),
     openers: openersOf(services, exposure),
   }
-  const found = await findVolume(services, plan, image => checkFree(image, plan, target))
-  return found && { ...found, exposure }
+  const children: LinkedImage[] = []
+  const found = await findVolume(services, plan, async image => {
+    await checkFree(image, plan, target)
+    if (plan.flattensChildren) children.push(...(await image.children()))
+  })
+  return found && { ...found, exposure, children }
 }
 
 /** What was hidden is shown again, where the volume is there still. */
-async function exposeUnlessGone(services: Services, before: Reachable | null, plan: DeletePlan): Promise<void> {
+async function exposeUnlessGone(services: Services, before: Deletable | null, plan: DeletePlan): Promise<void> {
   if (before === null || before.exposure === null) return
   const found = await findVolume(services, plan)
   if (found !== null && !found.isHalfRemoved) await exposeAgain(services, before.exposure)
@@ -251,7 +259,7 @@ async function onChild(
 ): Promise<void> {
   if (poolName === undefined) throw new ImageNotOursError(`an image of the pool ${poolId}, which is gone`)
   await using pool = await cluster.openPool(poolName, { namespace })
-  await using child = await pool.openImageById(id, { readOnly })
+  await using child = await openWhole(pool, { id }, { readOnly })
   await checkOurs(child, plan)
   await work(child)
 }
@@ -265,16 +273,17 @@ async function snapshotsOfOthers(image: Image, { maker }: DeletePlan): Promise<s
   return others.map(({ name }) => name)
 }
 
-async function clear(services: Services, plan: DeletePlan): Promise<void> {
+/** @param known - Clones that there were when the job began. */
+async function clear(services: Services, plan: DeletePlan, known: readonly LinkedImage[]): Promise<void> {
   await changeVolume(services, plan, async image => {
-    if (plan.flattensChildren)
-      for (const child of await image.children()) await flattenChild(services, plan, image, child)
-    await removeOwnAll(image, plan)
-    // What is in RBD's trash and has no clones any more is there because its last one died in the middle of leaving it.
-    if ((await image.children()).length > 0) return
-    for (const { id, namespace } of await image.listSnapshots()) {
-      if (namespace === 'trash') await removeTrashed(image, id)
+    if (plan.flattensChildren) {
+      const keyOf = ({ poolId, namespace, id }: LinkedImage) => `${poolId}/${namespace}/${id}`
+      const children = new Map([...known, ...(await image.children())].map(child => [keyOf(child), child]))
+      for (const child of children.values()) await flattenChild(services, plan, image, child)
     }
+    await removeOwnAll(image, plan)
+    // What is in RBD's trash and has no clones is there because somebody died in the middle of removing it, or its last clone.
+    for (const { id, clones } of await image.listSnapshots()) if (clones === 0) await finishSnapshotRemoval(image, id)
   })
 }
 
@@ -315,15 +324,6 @@ async function removeOwnAll(image: Image, { maker }: DeletePlan): Promise<void> 
   }
 }
 
-/** Whoever has removed its last clone can be about to do the same. */
-async function removeTrashed(image: Image, snapshot: number): Promise<void> {
-  try {
-    await image.removeSnapshotById(snapshot)
-  } catch (error) {
-    if (!(error instanceof SnapshotNotFoundError)) throw error
-  }
-}
-
 /** Returns false if it was gone by then. */
 async function remove(services: Services, plan: DeletePlan, { id, origin, isHalfRemoved }: Found): Promise<boolean> {
   const { cluster, interrupt } = services
@@ -333,7 +333,7 @@ async function remove(services: Services, plan: DeletePlan, { id, origin, isHalf
     return await onceClosed(pool, plan, () => pool.removeImage(name, { signal: interrupt }))
   }
   await addDue(dueListOf(services, plan), { work: 'purge', poolName, name, id, origin })
-  return await onceClosed(pool, plan, () => pool.trash.move(name, { delay: Math.ceil(trashDelayMs / 1000) }))
+  return await onceClosed(pool, plan, () => pool.trash.move(name, { delay: trashDelayMs }))
 }
 
 /** For how long, in milliseconds, this agent may have the volume open for the sake of another one that is its clone. */

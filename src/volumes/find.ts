@@ -1,16 +1,39 @@
 /** Looking at images without assuming anything: absent is what Ceph says is absent, ours is what carries our stamp. */
 import { setTimeout as delay } from 'node:timers/promises'
-import { type Image, ImageBusyError, ImageNotFoundError, type Pool } from '../../lib/index.js'
+import { type Image, ImageBusyError, ImageNotFoundError, type OpenImageOptions, type Pool } from '../../lib/index.js'
 import { readStamp, type Stamp } from './stamp.js'
 
 /** What `look` gives for the image of that name; undefined if there is none. Any other trouble is thrown. */
 export function lookAt<T>(pool: Pool, name: string, look: (image: Image) => Promise<T>): Promise<T | undefined> {
-  return lookIfThere(() => pool.openImage(name, { readOnly: true }), look)
+  return lookIfThere(() => openWhole(pool, { name }, { readOnly: true }), look)
 }
 
 /** The same by the image's id. */
 export function lookAtId<T>(pool: Pool, id: string, look: (image: Image) => Promise<T>): Promise<T | undefined> {
-  return lookIfThere(() => pool.openImageById(id, { readOnly: true }), look)
+  return lookIfThere(() => openWhole(pool, { id }, { readOnly: true }), look)
+}
+
+/**
+ * Opens an image. A clone whose flatten was cut short at the very end cannot be opened, and would be taken for gone: it is finished
+ * here, whoever comes to it, for the job that began it may be cancelled by then.
+ *
+ * @throws {ImageNotFoundError}
+ */
+export async function openWhole(
+  pool: Pool,
+  which: { name: string } | { id: string },
+  options: OpenImageOptions = {},
+): Promise<Image> {
+  const open = () => ('name' in which ? pool.openImage(which.name, options) : pool.openImageById(which.id, options))
+  try {
+    return await open()
+  } catch (error) {
+    if (!(error instanceof ImageNotFoundError)) throw error
+    const finishing = 'name' in which ? pool.finishFlatten(which.name) : pool.finishFlattenById(which.id)
+    // Which finds no image either, where there is none.
+    if (!(await finishing.catch(ifGone))) throw error
+    return await open()
+  }
 }
 
 async function lookIfThere<T>(open: () => Promise<Image>, look: (image: Image) => Promise<T>): Promise<T | undefined> {

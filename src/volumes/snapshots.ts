@@ -21,17 +21,19 @@ export async function findSnapshot(image: Image, name: string): Promise<Snapshot
 /** Those that this agent has made. */
 export async function findOwn(image: Image, agent: string): Promise<OwnSnapshot[]> {
   return [...(await findMarked(image)).values()].flatMap(({ mark, snapshot }) =>
-    snapshot !== undefined && mark.agent === agent ? [{ ...snapshot, mark }] : [],
+    snapshot !== undefined && isUsable(snapshot) && mark.agent === agent ? [{ ...snapshot, mark }] : [],
   )
 }
 
-/** All marks, by the ids of their snapshots, with those of the snapshots that are there and can be used. */
+/** All marks, by the ids of their snapshots, with those of the snapshots that are there, or in RBD's trash. */
 async function findMarked(image: Image): Promise<Map<number, { mark: Mark; snapshot: SnapshotInfo | undefined }>> {
   const marks = await readMarks(image)
   const snapshots = marks.size === 0 ? [] : await image.listSnapshots()
-  const usable = new Map(snapshots.filter(({ namespace }) => namespace === 'user').map(each => [each.id, each]))
-  return new Map([...marks].map(([id, mark]) => [id, { mark, snapshot: usable.get(id) }]))
+  const byId = new Map(snapshots.map(each => [each.id, each]))
+  return new Map([...marks].map(([id, mark]) => [id, { mark, snapshot: byId.get(id) }]))
 }
+
+const isUsable = (snapshot: SnapshotInfo | undefined) => snapshot?.namespace === 'user'
 
 /** The one that a task has made, as far as it has come. */
 export async function findMade(image: Image, { agent, task }: Maker): Promise<OwnSnapshot | undefined> {
@@ -59,15 +61,18 @@ export async function removeMade(image: Image, maker: Maker): Promise<void> {
   await removeUnmarked(image, maker)
 }
 
-/** To be called when there is none that the task has marked. */
+/** To be called when there is none that the task has marked. Taking it back may have been cut short before. */
 async function removeUnmarked(image: Image, maker: Maker): Promise<void> {
-  const unmarked = await findSnapshot(image, ownName(maker))
-  if (unmarked !== undefined) await image.snapshot(unmarked.name).remove()
+  const made = ownName(maker)
+  for (const { id, name, originalName, clones } of await image.listSnapshots()) {
+    if (name === made) await image.snapshot(name).remove()
+    else if (originalName === made && clones === 0) await finishSnapshotRemoval(image, id)
+  }
 }
 
 /**
- * Removes those of ours that are wanted, and the marks of such as are gone: a removal that is cut short leaves its mark. If
- * clones of format 2 hang on one, RBD keeps its data until they are gone.
+ * Removes those of ours that are wanted, what is left of such as were removed before, and their marks: a removal that is cut
+ * short leaves its mark. If clones of format 2 hang on one, RBD keeps its data until they are gone.
  *
  * @throws {SnapshotBusyError} clones of format 1 hang on it, or somebody else protects it
  */
@@ -78,11 +83,20 @@ export async function removeOwn(
 ): Promise<void> {
   for (const [id, { mark, snapshot }] of await findMarked(image)) {
     if (mark.agent !== agent) continue
-    if (snapshot !== undefined) {
+    if (snapshot !== undefined && isUsable(snapshot)) {
       if (!isWanted({ ...snapshot, mark })) continue
       await removeSnapshot(image, snapshot.name, mark)
-    }
+    } else if (snapshot?.clones === 0) await finishSnapshotRemoval(image, id)
     await removeMark(image, id)
+  }
+}
+
+/** Of one in RBD's trash that has no clones. Whoever has removed the last of them can be about to do the same. */
+export async function finishSnapshotRemoval(image: Image, snapshot: number): Promise<void> {
+  try {
+    await image.removeSnapshotById(snapshot)
+  } catch (error) {
+    if (!(error instanceof SnapshotNotFoundError)) throw error
   }
 }
 

@@ -20,7 +20,7 @@ import type { Logger } from '../log.js'
 import { withTimeLimit } from '../time-limit.js'
 import { releaseOrigin, removeOrigin } from './chain.js'
 import { type Due, type DueList, listDue, removeDue } from './due.js'
-import { lookAtId } from './find.js'
+import { lookAtId, openWhole } from './find.js'
 import { flattenImage } from './flatten.js'
 import { readStamp } from './stamp.js'
 
@@ -119,7 +119,7 @@ export class Upkeep {
   async #flatten(pool: Pool, { id }: Due, stop: AbortSignal): Promise<'done' | 'begun'> {
     const owner = await lookAtId(pool, id, async image => (await readStamp(image))?.agent)
     if (owner !== this.#list.agent) return 'done'
-    await using image = await pool.openImageById(id)
+    await using image = await openWhole(pool, { id })
     let begunAt: number | undefined
     // The slice counts from the first object on: before that all are looked at, which takes the longer the more there are.
     const onProgress = () => {

@@ -6,6 +6,7 @@ import type { Plan, Services } from '../jobs/actions.js'
 import type { JobMessage } from '../jobs/message.js'
 import { imageOf, iqnOf } from '../names.js'
 import type { DueList } from './due.js'
+import { openWhole } from './find.js'
 import { readStamp, type Stamp } from './stamp.js'
 
 export interface VolumePlan extends Plan {
@@ -71,7 +72,7 @@ async function onVolume<T>(
   work: (image: Image) => Promise<T>,
 ): Promise<T> {
   await using pool = await cluster.openPool(volume.poolName)
-  await using image = await pool.openImage(volume.name, { readOnly })
+  await using image = await openWhole(pool, volume, { readOnly })
   await checkOurs(image, volume)
   return await work(image)
 }

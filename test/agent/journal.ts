@@ -218,7 +218,7 @@ t.test('an agent whose connection is blocklisted', async t => {
   await using records = await openRecords(site)
   const shutOut = async () => {
     const [about] = await records.listInstances(site.agentId)
-    for (const address of about?.addresses ?? []) await site.cluster.blocklist(address, { seconds: 60 })
+    for (const address of about?.addresses ?? []) await site.cluster.blocklist(address, { duration: 60_000 })
     await site.publish(site.job('storage.create', { name: 'web', sizeMB: 8 }))
   }
 

@@ -178,13 +178,15 @@ t.test('a mount that hangs', async t => {
   })
 
   await t.test('no space is left', async t => {
-    await run('ceph', 'osd', 'pool', 'set-quota', 'cephfs.cephfs.data', 'max_objects', '1')
-    const unlimited = () => run('ceph', 'osd', 'pool', 'set-quota', 'cephfs.cephfs.data', 'max_objects', '0')
-    t.teardown(unlimited)
+    const limitObjects = (count: string) =>
+      run('ceph', 'osd', 'pool', 'set-quota', 'cephfs.cephfs.data', 'max_objects', count)
+    const unlimited = () => limitObjects('0')
     await cluster.mountFileSystem().then(async files => {
       await files.writeFile('/one', Buffer.alloc(9 * MiB))
       await files.close()
     })
+    t.teardown(unlimited)
+    await limitObjects('1')
     let found = await mounted.probe()
     await until(async () => {
       found = await mounted.probe()

@@ -97,12 +97,10 @@ t.test('wrong input is refused', async t => {
       listSnapshots: v => files.listSnapshots(v),
       listUsage: v => files.listUsage(v).next(),
       openDirectory: v => files.openDirectory(v),
-    })
-    await refuses(t, optional(notPath), { statfs: v => files.statfs(v) })
-    await refuses(t, [...notKey, ...up], {
       realpath: v => files.realpath(v),
       effectiveQuota: v => files.effectiveQuota(v),
     })
+    await refuses(t, optional(notPath), { statfs: v => files.statfs(v) })
     await refuses(t, notEntry, {
       mkdir: v => files.mkdir(v),
       'mkdir, recursive': v => files.mkdir(v, { recursive: true }),
@@ -181,7 +179,7 @@ t.test('wrong input is refused', async t => {
     })
     await refuses(t, [...optional(allBut('number', 'string')), '', 'rw', 'toString', -1, 0.5, 2 ** 31], {
       flags: v => files.open('/file', v),
-      'of writeFile': v => files.writeFile('/file', '', { flags: v }),
+      'of writeFile': v => files.writeFile('/file', '', { flag: v }),
     })
     await refuses(t, notKey, {
       getXattr: v => files.getXattr('/file', v),
@@ -198,7 +196,11 @@ t.test('wrong input is refused', async t => {
       only: v => files.setXattr('/file', 'user.a', '', { only: v }),
       encoding: v => files.readdir('/', { encoding: v }),
       'of readlink': v => files.readlink('/link', { encoding: v }),
+      'of realpath': v => files.realpath('/link', { encoding: v }),
     })
+    const notEncoding = allBut('string', 'null', 'undefined').concat('other', '')
+    await refuses(t, notEncoding, { 'encoding of readFile': v => files.readFile('/file', { encoding: v }) })
+    await refuses(t, ['other', ''], { 'in the place of the options': v => files.readFile('/file', v) })
     await refuses(t, optional(allBut('boolean')), {
       'mkdir recursive': v => files.mkdir('/new', { recursive: v }),
       'rm recursive': v => files.rm('/new', { recursive: v }),

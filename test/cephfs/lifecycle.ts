@@ -34,7 +34,7 @@ function namesOf(prototype: object): string[] {
 
 t.test('the table of calls has every method', async t => {
   const called = allFileCalls.map(({ name }) => name)
-  const noCalls = ['constructor', 'close', 'closed', 'resource', 'look', 'change']
+  const noCalls = ['constructor', 'close', 'closed', 'resource', 'look', 'change', 'resolve']
   for (const [prefix, { prototype }] of Object.entries({
     files: FileSystem,
     file: File,

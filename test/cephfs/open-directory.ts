@@ -16,7 +16,8 @@ t.test('a directory is the same one, whatever becomes of its path', async t => {
   t.strictSame(await files.getQuota('/a/moved'), { maxFiles: 7, maxBytes: 4096 })
   t.strictSame(await held.getQuota(), { maxFiles: 7, maxBytes: 4096 })
   t.equal((await files.getXattr('/a/moved', 'user.key')).toString(), 'value')
-  t.equal(await held.getXattr('user.none'), undefined)
+  t.equal((await held.getXattr('user.key')).toString(), 'value')
+  await t.rejects(held.getXattr('user.none'), { name: 'XattrNotFoundError', code: 'ENODATA', resource: held.path })
   await t.rejects(held.setXattr('user.key', 'x', { only: 'create' }), { name: 'FileExistsError' })
   t.match(await held.usage(), { bytes: 0, files: 0 })
   t.equal((await held.stat()).ino, (await files.stat('/a/moved')).ino)
@@ -154,6 +155,24 @@ t.test('a directory whose snapshots nobody may look at is told of, and the rest 
   t.equal(kept.length, 1)
   t.match(kept[0], { path: `${root}/tree/locked`, error: { name: 'PermissionError', code: 'EACCES' }, snapshots: [] })
   t.strictSame(await files.removeTree('/tree', { snapshots: true }), { removed: 2, kept: [] })
+})
+
+t.test('two remove the same snapshots at once, and both mounts end', async t => {
+  const { cluster, files, root } = await testFileSystem(t)
+  const names = Array.from({ length: 30 }, (_, i) => `snapshot-${i}`)
+  for (let round = 0; round < 3; round++) {
+    await files.mkdir('/tree')
+    for (const name of names) await files.createSnapshot('/tree', name)
+    await using other = await cluster.mountFileSystem({ root })
+    const faster = async () => {
+      for (const name of names.toReversed()) {
+        await other.removeSnapshot('/tree', name).catch(error => t.match(error, { code: 'ENOENT' }))
+      }
+    }
+    const [{ kept }] = await Promise.all([files.removeTree('/tree', { snapshots: true }), faster()])
+    t.same(kept, [])
+  }
+  t.same(await files.readdir('/'), [])
 })
 
 t.test('quota and usage of all directories in one', async t => {

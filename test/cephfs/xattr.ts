@@ -44,17 +44,21 @@ t.test('snapshots keep what was there', async t => {
   const { files, root } = await testFileSystem(t)
   await files.mkdir('/a/b', { recursive: true })
   await files.writeFile('/a/b/file', 'before')
-  await files.createSnapshot('/a', 'one', { metadata: { job: '42', empty: '' } })
+  await files.createSnapshot('/a', 'one', { metadata: { job: '42', empty: '', ['__proto__']: 'own' } })
   await python(root, `files.mksnap('/a', 'two', 0o755, {'by': 'python'})`)
   await files.writeFile('/a/b/file', 'after')
   t.equal((await files.readFile('/a/.snap/one/b/file')).toString(), 'before')
   t.equal(await python(root, `answer(text('/a/.snap/one/b/file'))`), 'before')
-  t.same(await python(root, `answer(files.snap_info('/a/.snap/one')['metadata'])`), { job: '42', empty: '' })
+  t.same(await python(root, `answer(files.snap_info('/a/.snap/one')['metadata'])`), {
+    job: '42',
+    empty: '',
+    ['__proto__']: 'own',
+  })
   const snapshots = await files.listSnapshots('/a')
   t.match(
     new Map(snapshots.map(({ name, metadata }) => [name, metadata])),
     new Map([
-      ['one', { job: '42', empty: '' }],
+      ['one', { job: '42', empty: '', ['__proto__']: 'own' }],
       ['two', { by: 'python' }],
     ]),
   )

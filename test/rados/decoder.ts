@@ -49,6 +49,7 @@ const answers: Record<string, [Question<unknown>, answer: Buffer, value: unknown
       createdAt: new Date(0x6b0172d6 * 1000),
       namespace: 'trash',
       originalName: 'base',
+      clones: 1,
     },
   ],
   directory: [

@@ -95,6 +95,7 @@ t.test('a lock can be broken', async t => {
   })
   await theirs.breakLock('lock', client, 'one')
   await t.resolves(theirs.lockExclusive('lock'))
+  await t.resolves(ours.setXattr('still', 'here'), 'and its holder is not shut out')
 })
 
 t.test('a lock of python-rados is one here', async t => {

@@ -24,6 +24,8 @@ t.test('the data of an object', async t => {
     t.equal(await text(), 'begiN')
     await object.operate(new WriteOperation().zero(1, 2).truncate(6))
     t.equal(await text(), 'b\0\0iN\0')
+    await object.operate(new WriteOperation().zero(4, 100))
+    t.equal(await text(), 'b\0\0i', 'zeroes at the end are cut off')
   })
 
   await t.test('is read in part', async t => {

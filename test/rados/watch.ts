@@ -96,6 +96,9 @@ t.test('a watch whose object is removed is lost, and can be closed', async t => 
   const lost = once(watch, 'error')
   await theirs.remove()
   t.match(await lost, [{ name: 'NotConnectedError', syscall: 'rados_watch3', resource: ours.path }])
+  t.notOk(watch.closed)
+  await theirs.writeFull('')
+  t.same((await theirs.notify()).acks, [], 'it does not come back with the object')
   await t.resolves(watch.close())
 })
 

@@ -140,6 +140,41 @@ t.test('a clone is of the format that Ceph is set to', async t => {
   }
 })
 
+t.test('a clone is of the image that is open, whatever it is called by now', async t => {
+  const [pool, image] = await golden(t)
+  await pool.renameImage('golden', 'renamed')
+  await pool.cloneImage(image.snapshot('base'), 'first', { cloneFormat: 2 })
+  await pool.createImage('golden', { size: MiB })
+  await using other = await pool.openImage('golden')
+  await other.createSnapshot('base')
+  await pool.cloneImage(image.snapshot('base'), 'second', { cloneFormat: 2 })
+  for (const name of ['first', 'second']) {
+    await using clone = await pool.openImage(name)
+    t.match(await clone.parent(), { name: 'renamed' })
+  }
+  const { id } = await image.stat()
+  await image.close()
+  await pool.trash.move('renamed')
+  await using discarded = await pool.openImageById(id)
+  const refused = { name: 'ImageNotFoundError', resource: discarded.path, message: /in the trash/ }
+  await t.rejects(pool.cloneImage(discarded.snapshot('base'), 'third', { cloneFormat: 2 }), refused)
+})
+
+t.test('descendants are those of the image that is open, whatever it is called by now', async t => {
+  const [pool, image] = await golden(t)
+  await pool.cloneImage(image.snapshot('base'), 'child', { cloneFormat: 2 })
+  const found = async (of: Image) => (await of.descendants()).map(({ name }) => name)
+  await pool.renameImage('golden', 'renamed')
+  t.same(await found(image), ['child'])
+  await pool.createImage('golden', { size: MiB })
+  t.same(await found(image), ['child'], 'and not those of another one that has its name')
+  const { id } = await image.stat()
+  await image.close()
+  await pool.trash.move('renamed')
+  await using discarded = await pool.openImageById(id)
+  t.same(await found(discarded), ['child'], 'in the trash too')
+})
+
 t.test('children and descendants are told', async t => {
   const [pool, golden_] = await golden(t)
   await pool.cloneImage(golden_.snapshot('base'), 'child', { cloneFormat: 2 })

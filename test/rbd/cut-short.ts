@@ -1,15 +1,12 @@
 /** A flatten or a rollback that was cut short is done again, and the image has all of its data, and nobody else's. */
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { Cluster, type Image, KiB, type Pool, type Snapshot } from '../../lib/index.js'
 import { testPool } from '../support/cluster.js'
+import { cutShort } from '../support/cut-short.js'
 
 const objectSize = 64 * KiB
 const objects = 800
 const size = objects * objectSize
-const victim = fileURLToPath(new URL('../support/cut-short-main.js', import.meta.url))
 
 /** An image whose objects have bytes of their own, where `has` says that they are there. */
 async function filledImage(pool: Pool, name: string, has: (object: number) => boolean) {
@@ -24,15 +21,6 @@ async function filledImage(pool: Pool, name: string, has: (object: number) => bo
   }
   const base = await image.createSnapshot('base', { protect: true })
   return { image, base, content }
-}
-
-/** Kills a process that does it, and ends what Ceph would wait for half a minute for. */
-async function cutShort(operation: 'flatten' | 'rollback', pool: Pool, name: string): Promise<void> {
-  const args = [victim, operation, pool.name, pool.namespace, name]
-  const [, signal] = await once(spawn(process.execPath, args, { stdio: 'inherit' }), 'exit')
-  if (signal !== 'SIGKILL') throw new Error(`the ${operation} came to its end`)
-  await using image = await pool.openImage(name, { readOnly: true })
-  for (const { address } of await image.watchers()) await pool.cluster.blocklist(address)
 }
 
 /** The indexes of objects that are not as they are to be. */
@@ -141,10 +129,20 @@ t.test('objects that an object map has, and that are not there', async t => {
     await using elsewhere = await cluster.openPool(pool.name, { namespace: pool.namespace })
     await using other = await elsewhere.openImage('elsewhere')
     await other.write(3 * objectSize, content.subarray(3 * objectSize, 3 * objectSize + KiB))
-    t.ok(await other.lock.isOwner())
+    t.ok(await other.exclusiveLock.isOwner())
     await image.flatten()
     t.same(await wrongObjects(image, content), [])
     t.same(await wrongObjects(other, content), [])
+  })
+
+  await t.test('also where the snapshot is to be removed', async t => {
+    const last = await parent.createSnapshot('last')
+    await pool.cloneImage(last, 'of last', { cloneFormat: 2 })
+    await using image = await pool.openImage('of last')
+    await loseObjects(pool, image, lost)
+    await last.remove({ flattenClones: true })
+    t.same(await wrongObjects(image, content), [])
+    t.equal(await image.parent(), null)
   })
 
   await t.test('where the data is in a pool of its own, in stripes', async t => {

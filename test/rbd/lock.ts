@@ -21,59 +21,59 @@ const notKept = { name: 'ReadOnlyImageError', code: 'EROFS', message: /another c
 
 t.test('the exclusive lock goes to who writes', async t => {
   const [ours, theirs] = await twoClients(t)
-  t.same(await ours.lock.owners(), { mode: 'exclusive', owners: [] })
+  t.same(await ours.exclusiveLock.owners(), { mode: 'exclusive', owners: [] })
   await ours.write(0, Buffer.from('ours'))
-  t.same([await ours.lock.isOwner(), await theirs.lock.isOwner()], [true, false])
-  t.same(await theirs.lock.owners(), { mode: 'exclusive', owners: [await ours.pool.cluster.addresses()] })
+  t.same([await ours.exclusiveLock.isOwner(), await theirs.exclusiveLock.isOwner()], [true, false])
+  t.same(await theirs.exclusiveLock.owners(), { mode: 'exclusive', owners: [await ours.pool.cluster.addresses()] })
   t.match(await rbdJson('lock', 'ls', ours.path), [{ locker: `client.${await ours.pool.cluster.instanceId()}` }])
   await theirs.write(0, Buffer.from('theirs'))
-  t.same([await ours.lock.isOwner(), await theirs.lock.isOwner()], [false, true])
+  t.same([await ours.exclusiveLock.isOwner(), await theirs.exclusiveLock.isOwner()], [false, true])
 })
 
 t.test('the exclusive lock is kept by who has acquired it', async t => {
   const [ours, theirs] = await twoClients(t)
-  await ours.lock.acquire()
-  await ours.lock.acquire()
+  await ours.exclusiveLock.acquire()
+  await ours.exclusiveLock.acquire()
   await ours.write(0, Buffer.from('ours'))
   await using third = await theirs.pool.openImage('disk')
   const write = () => third.write(0, Buffer.from('theirs'))
   const kept = { name: 'ImageBusyError', code: 'EROFS', syscall: 'rbd_lock_acquire', retryable: true }
   await fails(t, {
-    'another cannot have it': [() => theirs.lock.acquire(), kept],
+    'another cannot have it': [() => theirs.exclusiveLock.acquire(), kept],
     'nor write': [write, notKept],
     'nor discard': [() => third.discard(0, 4096), notKept],
-    'nor release it': [() => theirs.lock.release(), { name: 'InvalidArgumentError', message: /not held/ }],
+    'nor release it': [() => theirs.exclusiveLock.release(), { name: 'InvalidArgumentError', message: /not held/ }],
   })
   await theirs.resize(2 * MiB)
   t.equal(await ours.size(), 2 * MiB, 'what is no I/O is done by who has it')
 
-  await ours.lock.release()
+  await ours.exclusiveLock.release()
   await t.resolves(write(), 'then another can')
   await fails(t, {
     'who has released it does not take it by writing': [() => ours.write(0, Buffer.from('ours')), notKept],
     'nor does who has tried to acquire it': [() => theirs.write(0, Buffer.from('theirs')), notKept],
-    'nor release it twice': [() => ours.lock.release(), { name: 'InvalidArgumentError', code: 'EINVAL' }],
+    'nor release it twice': [() => ours.exclusiveLock.release(), { name: 'InvalidArgumentError', code: 'EINVAL' }],
   })
-  await ours.lock.acquire()
+  await ours.exclusiveLock.acquire()
   await t.resolves(ours.write(0, Buffer.from('ours')))
 })
 
 t.test('the exclusive lock is broken, and its owner shut out', async t => {
   const [ours, theirs, pool] = await twoClients(t)
   t.teardown(() => unblock(theirs))
-  await theirs.lock.acquire()
-  const [owner = ''] = (await ours.lock.owners()).owners
+  await theirs.exclusiveLock.acquire()
+  const [owner = ''] = (await ours.exclusiveLock.owners()).owners
   await using reader = await pool.openImage('disk', { readOnly: true })
   await fails(t, {
     'not that of another': [
-      () => ours.lock.break('127.0.0.1:0/1'),
+      () => ours.exclusiveLock.break('127.0.0.1:0/1'),
       { name: 'ImageBusyError', code: 'EBUSY', syscall: 'rbd_lock_break' },
     ],
-    'not by who only reads': [() => reader.lock.break(owner), { name: 'ReadOnlyImageError', code: 'EROFS' }],
+    'not by who only reads': [() => reader.exclusiveLock.break(owner), { name: 'ReadOnlyImageError', code: 'EROFS' }],
   })
-  await ours.lock.break(owner)
-  await fails(t, { 'nor twice': [() => ours.lock.break(owner), { name: 'NotFoundError', message: /nobody/ }] })
-  await ours.lock.acquire()
+  await ours.exclusiveLock.break(owner)
+  await fails(t, { 'nor twice': [() => ours.exclusiveLock.break(owner), { name: 'NotFoundError', message: /nobody/ }] })
+  await ours.exclusiveLock.acquire()
   const shutOut = { name: 'BlocklistedError', code: 'ESHUTDOWN', retryable: false }
   await fails(t, {
     'a write of its': [() => theirs.write(0, Buffer.from('late')), shutOut],
@@ -87,13 +87,13 @@ t.test('an image without the feature has no exclusive lock', async t => {
   await using reader = await (await twoClients(t))[2].openImage('disk', { readOnly: true })
   t.notOk(pool.closed)
   const none = { name: 'InvalidArgumentError', code: 'EINVAL', message: /without the feature exclusive-lock/ }
-  t.equal(await ours.lock.isOwner(), false)
+  t.equal(await ours.exclusiveLock.isOwner(), false)
   await fails(t, {
-    acquire: [() => ours.lock.acquire(), none],
-    owners: [() => ours.lock.owners(), none],
-    break: [() => ours.lock.break('127.0.0.1:0/1'), none],
-    'nor has one that is only read': [() => reader.lock.acquire(), none],
-    'or its owners': [() => reader.lock.owners(), none],
+    acquire: [() => ours.exclusiveLock.acquire(), none],
+    owners: [() => ours.exclusiveLock.owners(), none],
+    break: [() => ours.exclusiveLock.break('127.0.0.1:0/1'), none],
+    'nor has one that is only read': [() => reader.exclusiveLock.acquire(), none],
+    'or its owners': [() => reader.exclusiveLock.owners(), none],
   })
 })
 

@@ -12,7 +12,7 @@ t.test('an image is opened', async t => {
 
   await t.test('by its name, for writing', async t => {
     await using image = await pool.openImage('disk')
-    t.match(image, { name: 'disk', path: `${pool.path}/disk`, openedAt: null, readOnly: false, closed: false })
+    t.match(image, { name: 'disk', path: `${pool.path}/disk`, snapshotName: null, readOnly: false, closed: false })
     t.equal(await image.size(), 8 * MiB)
     t.equal(await watchers(), 1)
     await image.close()
@@ -59,7 +59,7 @@ with rbd.Image(ioctx, 'disk') as image:
     )
     for (const open of [pool.openImage('disk', { snapshot: 'then' }), pool.openImageById(id, { snapshot: 'then' })]) {
       await using image = await open
-      t.match(image, { name: 'disk', path: `${pool.path}/disk@then`, openedAt: 'then', readOnly: true })
+      t.match(image, { name: 'disk', path: `${pool.path}/disk@then`, snapshotName: 'then', readOnly: true })
       t.equal((await image.read(0, 4)).toString(), 'then')
       t.equal(await image.size(), 8 * MiB)
       await t.rejects(image.write(0, Buffer.from('x')), { name: 'ReadOnlyImageError' })

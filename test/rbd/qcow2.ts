@@ -57,6 +57,24 @@ t.test('a qcow2 file', async t => {
     t.ok((await unpacked(join(folder, 'then'))).equals(content))
   })
 
+  await t.test('of an image that is called otherwise by now, and never of another one', async t => {
+    await pool.createImage('called so', { size: MiB })
+    await using image = await pool.openImage('called so')
+    await image.write(0, Buffer.alloc(MiB, 'ours'))
+    await pool.renameImage('called so', 'called otherwise')
+    await pool.createImage('called so', { size: MiB })
+    await image.exportTo(join(folder, 'ours'), { format: 'qcow2' })
+    t.ok((await unpacked(join(folder, 'ours'))).equals(Buffer.alloc(MiB, 'ours')))
+
+    const { id } = await image.stat()
+    await image.close()
+    await pool.trash.move('called otherwise')
+    await using discarded = await pool.openImageById(id)
+    const refused = { name: 'ImageNotFoundError', code: 'ENOENT', resource: discarded.path, message: /in the trash/ }
+    await t.rejects(discarded.exportTo(join(folder, 'discarded'), { format: 'qcow2' }), refused)
+    t.notOk(readdirSync(folder).includes('discarded'))
+  })
+
   await t.test('becomes an image', async t => {
     await pool.importImage('again', path, { format: 'qcow2', objectSize: MiB })
     t.ok((await exported(t, `${pool.path}/again`)).equals(content))

@@ -131,6 +131,7 @@ t.test('what cannot be done to a snapshot', async t => {
     'rename it': [() => missing.rename('new'), gone],
     'roll back to it': [() => missing.rollback(), gone],
     'remove it': [() => missing.remove(), gone],
+    'remove it with its clones': [() => missing.remove({ flattenClones: true }), gone],
     'remove it by id': [() => image.removeSnapshotById(999_999), { ...gone, resource: `${image.path}@id 999999` }],
     'make one of a name that is taken': [() => image.createSnapshot('plain'), exists],
     'rename one to such a name': [() => plain.rename('guarded'), exists],
@@ -142,15 +143,40 @@ t.test('what cannot be done to a snapshot', async t => {
   })
 })
 
-t.test('force removes a protected snapshot, and flattens its clones', async t => {
+t.test('a protected snapshot is removed with its clones flattened, if both are asked for', async t => {
   const [pool, image] = await disk(t)
+  await image.write(0, Buffer.from('then'))
   const snapshot = await image.createSnapshot('one', { protect: true })
-  for (const name of ['first', 'second']) await pool.cloneImage(snapshot, name, { cloneFormat: 1 })
+  await pool.cloneImage(snapshot, 'first', { cloneFormat: 1 })
+  const elsewhere = await testPool(t)
+  await elsewhere.cloneImage(snapshot, 'second', { cloneFormat: 2 })
+  await elsewhere.trash.move('second')
+  const busy = { name: 'SnapshotBusyError', code: 'EBUSY' }
+  await t.rejects(snapshot.remove({ unprotect: true }), busy, 'has a clone of format 1')
+  t.match(await listed(image), [{ name: 'one', protected: 'true' }])
   const reports: [number, number][] = []
-  await snapshot.remove({ force: true, onProgress: (...report) => reports.push(report) })
-  t.same(await listed(image), [])
+  const onProgress = (...report: [number, number]) => reports.push(report)
+  await t.rejects(snapshot.remove({ flattenClones: true, onProgress }), busy, 'is protected')
   t.same(reports.at(-1), [2, 2], 'progress is in clones')
+  t.ok(reports.length > 2, 'and parts of them')
+  t.match(await listed(image), [{ name: 'one', protected: 'true' }])
+  await snapshot.remove({ unprotect: true, flattenClones: true })
+  t.same(await listed(image), [])
   t.notOk('parent' in (await rbdJson('info', `${pool.path}/first`)))
+  const [{ id } = { id: '' }] = await elsewhere.trash.list()
+  await using second = await elsewhere.openImageById(id)
+  t.equal(await second.parent(), null)
+  t.equal((await second.read(0, 4)).toString(), 'then')
+})
+
+t.test('a snapshot that cannot be removed has no clones flattened', async t => {
+  const [pool, image] = await disk(t)
+  const snapshot = await image.createSnapshot('one')
+  await pool.cloneImage(snapshot, 'clone', { cloneFormat: 2 })
+  await using reader = await pool.openImage('disk', { readOnly: true })
+  await t.rejects(reader.snapshot('one').remove({ flattenClones: true }), { name: 'ReadOnlyImageError' })
+  await using clone = await pool.openImage('clone')
+  t.ok(await clone.parent())
 })
 
 t.test('a snapshot that clones of format 2 hang on goes to the trash', async t => {
@@ -160,7 +186,7 @@ t.test('a snapshot that clones of format 2 hang on goes to the trash', async t =
   await snapshot.remove()
   t.same(await listed(image), [])
   const [trashed] = await image.listSnapshots()
-  t.match(trashed, { namespace: 'trash', originalName: 'one', protected: false, size: 8 * MiB })
+  t.match(trashed, { namespace: 'trash', originalName: 'one', protected: false, size: 8 * MiB, clones: 1 })
   const id = trashed?.id ?? 0
   await fails(t, {
     'and stays there': [() => image.removeSnapshotById(id), { name: 'SnapshotBusyError', code: 'EBUSY' }],

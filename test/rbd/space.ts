@@ -28,7 +28,7 @@ t.test('usedBytes is what rbd du says', async t => {
       await image.flush()
       // Without a fast diff, rbd tells stretches within objects; usedBytes counts whole objects either way.
       if (!features) t.same(await du(image.path), { one: 3 * MiB, '': 2 * MiB })
-      t.equal(await image.usedBytes({ since: 'one' }), 2 * MiB)
+      t.equal(await image.usedBytes({ from: 'one' }), 2 * MiB)
       t.equal(await image.usedBytes(), 4 * MiB)
       await using one = await pool.openImage('disk', { snapshot: 'one' })
       t.equal(await one.usedBytes(), 3 * MiB)
@@ -52,7 +52,7 @@ t.test('usedBytes counts what a clone shows of its parent if asked to', async t 
     'progress is in bytes',
   )
   const missing = { name: 'SnapshotNotFoundError', code: 'ENOENT', syscall: 'rbd_diff_iterate2' }
-  await fails(t, { 'since no snapshot': [() => clone.usedBytes({ since: 'missing' }), missing] })
+  await fails(t, { 'from no snapshot': [() => clone.usedBytes({ from: 'missing' }), missing] })
 })
 
 t.test('sparsify gives zeroes back', async t => {

@@ -1,9 +1,10 @@
 import t from 'tap'
-import { MiB } from '../../lib/index.js'
+import { MiB, type Pool } from '../../lib/index.js'
 import { rbdJson, run, testCluster, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
+import { until } from '../support/process.js'
 
-const hour = 3600
+const hour = 3600_000
 const soon = () => new Date(Date.now() + 10_000)
 
 t.test('an image goes to the trash and comes back', async t => {
@@ -18,7 +19,7 @@ t.test('an image goes to the trash and comes back', async t => {
   t.same(await pool.trash.get(id), entry)
   const [theirs] = await rbdJson('trash', 'ls', '--long', pool.path)
   t.match(theirs, { id, name: 'disk', source: 'USER' })
-  t.equal(entry && (entry.deferredUntil.getTime() - entry.deletedAt.getTime()) / 1000, hour)
+  t.equal(entry && entry.deferredUntil.getTime() - entry.deletedAt.getTime(), hour)
 
   await pool.trash.restore(id)
   t.same(await rbdJson('ls', pool.path), ['disk'])
@@ -60,10 +61,56 @@ t.test('an image is removed from the trash when its time has come, or by force',
   t.notMatch(await run('rados', '-p', 'rbd', '-N', pool.namespace, 'ls'), /rbd_header/)
 })
 
+t.test('what has lost some of its data does not come back', async t => {
+  const pool = await testPool(t)
+  const lose = async (name: string) => {
+    await pool.createImage(name, { size: 64 * MiB, objectSize: 64 * 1024 })
+    const image = await pool.openImage(name)
+    await image.writeSame(0, 64 * MiB, Buffer.alloc(512, name))
+    const { id } = await image.stat()
+    await image.close()
+    await pool.trash.move(name)
+    return id
+  }
+  const aborted = await lose('aborted')
+  {
+    await using other = await pool.cluster.openPool(pool.name, { namespace: pool.namespace })
+    const abort = new AbortController()
+    const removing = other.trash.remove(aborted, { signal: abort.signal, onProgress: () => abort.abort('enough') })
+    await t.rejects(removing, { name: 'AbortError' })
+  }
+  const givenUp = await lose('given up')
+  const onProgress = () => {
+    throw new Error('not now')
+  }
+  await t.rejects(pool.trash.remove(givenUp, { onProgress }), { message: 'not now' })
+  for (const id of [aborted, givenUp]) {
+    t.ok(await until(async () => (await stateInTrash(pool, id)) === 'removing', 10_000))
+    await t.rejects(pool.trash.restore(id), { name: 'ImageBusyError', code: 'EBUSY', message: /removal has begun/ })
+    await t.rejects(run('rbd', 'trash', 'restore', '--pool', pool.name, '--image-id', id))
+    await pool.trash.remove(id)
+  }
+  t.same(await pool.trash.list(), [])
+})
+
+/** As librbd has it, in the last byte of the entry. */
+async function stateInTrash(pool: Pool, id: string): Promise<string | undefined> {
+  const { entries } = await pool.object('rbd_trash').getOmap([`id_${id}`])
+  return ['normal', 'moving', 'removing', 'restoring'][entries.get(`id_${id}`)?.at(-1) ?? -1]
+}
+
+t.test('a delay is rounded up to whole seconds', async t => {
+  const pool = await testPool(t)
+  await pool.createImage('disk', { size: MiB })
+  await pool.trash.move('disk', { delay: 1001 })
+  const [entry] = await pool.trash.list()
+  t.equal(entry && entry.deferredUntil.getTime() - entry.deletedAt.getTime(), 2000)
+})
+
 t.test('the longest delay is not over at once', async t => {
   const pool = await testPool(t)
   await pool.createImage('disk', { size: MiB })
-  await pool.trash.move('disk', { delay: 2 ** 32 - 1 })
+  await pool.trash.move('disk', { delay: (2 ** 32 - 1) * 1000 })
   const [entry] = await pool.trash.list()
   t.equal(entry?.deferredUntil.getUTCFullYear(), 2106)
   await t.rejects(pool.trash.remove(entry?.id ?? ''), { name: 'ImageDeferredError' })
@@ -116,7 +163,7 @@ t.test('what cannot be done', async t => {
   const ids = new Map((await pool.listImages()).map(({ name, id }) => [name, id]))
   const id = (name: string) => ids.get(name) ?? ''
   await using kept = await other.openImage('kept')
-  await kept.lock.acquire()
+  await kept.exclusiveLock.acquire()
   await using open = await other.openImage('open')
   const missing = { name: 'ImageNotFoundError', code: 'ENOENT' }
   const busy = { name: 'ImageBusyError', code: 'EBUSY', retryable: true }

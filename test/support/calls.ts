@@ -59,6 +59,8 @@ export const ofPool: Calls<Pool> = {
   importImage: (pool, options) => pool.importImage('new', someFile, options),
   openImage: (pool, options) => pool.openImage('disk', options),
   openImageById: (pool, options) => pool.openImageById('0123', options),
+  finishFlatten: (pool, options) => pool.finishFlatten('other', options),
+  finishFlattenById: (pool, options) => pool.finishFlattenById('0123', options),
   removeImage: (pool, options) => pool.removeImage('other', options),
   renameImage: (pool, options) => pool.renameImage('other', 'new', options),
   'trash.move': (pool, options) => pool.trash.move('other', options),
@@ -147,11 +149,11 @@ export const ofImage: Calls<Image> = {
   discard: (image, options) => image.discard(0, 4096, options),
   flush: (image, options) => image.flush(options),
   invalidateCache: (image, options) => image.invalidateCache(options),
-  'lock.isOwner': (image, options) => image.lock.isOwner(options),
-  'lock.acquire': (image, options) => image.lock.acquire(options),
-  'lock.release': (image, options) => image.lock.release(options),
-  'lock.owners': (image, options) => image.lock.owners(options),
-  'lock.break': (image, options) => image.lock.break('127.0.0.1:0/1', options),
+  'exclusiveLock.isOwner': (image, options) => image.exclusiveLock.isOwner(options),
+  'exclusiveLock.acquire': (image, options) => image.exclusiveLock.acquire(options),
+  'exclusiveLock.release': (image, options) => image.exclusiveLock.release(options),
+  'exclusiveLock.owners': (image, options) => image.exclusiveLock.owners(options),
+  'exclusiveLock.break': (image, options) => image.exclusiveLock.break('127.0.0.1:0/1', options),
   'advisoryLock.list': (image, options) => image.advisoryLock.list(options),
   'advisoryLock.acquire': (image, options) => image.advisoryLock.acquire('cookie', options),
   'advisoryLock.release': (image, options) => image.advisoryLock.release('cookie', options),
@@ -192,7 +194,7 @@ export async function subjects(pool: Pool) {
 export type Subjects = Awaited<ReturnType<typeof subjects>>
 
 interface NamedCall {
-  /** Such as `image.lock.acquire`. */
+  /** Such as `image.exclusiveLock.acquire`. */
   name: string
   call: (subjects: Subjects, options: never) => Promise<unknown>
 }

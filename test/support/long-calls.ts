@@ -96,6 +96,15 @@ export const stopped: Record<string, LongCall> = {
       return Array.from({ length: objects }).filter((_, i) => data[i * objectSize] === 1).length / objects
     },
   },
+  'snapshot.remove with its clones': {
+    async prepare(pool) {
+      const image = await full(pool, 'disk')
+      const snapshot = await image.createSnapshot('one', { protect: true })
+      for (const name of ['first', 'second']) await pool.cloneImage(snapshot, name)
+      return options => snapshot.remove({ unprotect: true, flattenClones: true, ...options })
+    },
+    done: async pool => 1 - (await rbdJson('snap', 'ls', `${pool.path}/disk`)).length,
+  },
 }
 
 const trashed = 20
@@ -122,15 +131,6 @@ export const unstoppable: Record<string, LongCall> = {
       return options => image.createSnapshot('one', { protect: true, ...options })
     },
     done: async pool => (await rbdJson('snap', 'ls', `${pool.path}/disk`)).length,
-  },
-  'snapshot.remove by force': {
-    async prepare(pool) {
-      const image = await full(pool, 'disk')
-      const snapshot = await image.createSnapshot('one', { protect: true })
-      for (const name of ['first', 'second']) await pool.cloneImage(snapshot, name)
-      return options => snapshot.remove({ force: true, ...options })
-    },
-    done: async pool => 1 - (await rbdJson('snap', 'ls', `${pool.path}/disk`)).length,
   },
   'pool.trash.purge': {
     async prepare(pool) {

@@ -1,18 +1,9 @@
-import { readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { MiB } from '../../lib/index.js'
 import { TestSite, until } from '../support/broker.js'
+import { withCloneFormat } from '../support/clone-format.js'
 import { rbdJson, run } from '../support/cluster.js'
-import { golden, testFolder } from '../support/golden.js'
-
-/** The cluster as it is, in the format that a cluster has clones in. */
-async function withCloneFormat(t: Test, format: string): Promise<Record<string, string>> {
-  const CEPH_CONF = join(await testFolder(t), 'ceph.conf')
-  const conf = await readFile(process.env.CEPH_CONF ?? '', 'utf8')
-  await writeFile(CEPH_CONF, `${conf}\n[client]\nrbd default clone format = ${format}\n`)
-  return { CEPH_CONF }
-}
+import { golden } from '../support/golden.js'
 
 for (const format of ['1', '2'])
   t.test(`storage.clone, in RBD's format ${format}`, async t => {

@@ -1,26 +1,20 @@
 /** What a job changes on another image than its own: clones of it, and the volume that it is a clone of. */
-import { readFile, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
+import { objectMapObject } from '../../lib/rbd/object-class.js'
 import { audit } from '../../src/audit/audit.js'
 import type { JobResult } from '../../src/jobs/message.js'
 import { listDue } from '../../src/volumes/due.js'
 import { upkeepTask } from '../../src/volumes/upkeep.js'
 import { type Job, TestSite, until } from '../support/broker.js'
-import { testFolder } from '../support/golden.js'
+import { withCloneFormat } from '../support/clone-format.js'
 import { heldImages, newAgentId, openJournal, openRecords } from '../support/journal.js'
 
 /** Long enough for what nobody waits with. */
 const aWhileMs = 1_500
 
 /** Clones of format 1 need a snapshot as long as they live. */
-async function withOldClones(t: Test): Promise<Record<string, string>> {
-  const CEPH_CONF = join(await testFolder(t), 'ceph.conf')
-  const conf = await readFile(process.env.CEPH_CONF ?? '', 'utf8')
-  await writeFile(CEPH_CONF, `${conf}\n[client]\nrbd default clone format = 1\n`)
-  return { CEPH_CONF }
-}
+const withOldClones = (t: Test) => withCloneFormat(t, '1')
 
 async function openFamily(t: Test) {
   const site = await TestSite.open(t)
@@ -167,7 +161,7 @@ t.test('a delete that flattens clones', async t => {
 })
 
 t.test("a clone's end", async t => {
-  const { site, poolName, records, hold, newVolume, newClone, snapshotNames, tidy } = await openFamily(t)
+  const { site, poolName, records, pool, hold, newVolume, newClone, snapshotNames, tidy } = await openFamily(t)
   const due = () => listDue({ cluster: site.cluster, volumePool: poolName, agent: site.agentId })
 
   for (const action of ['storage.delete', 'storage.flatten'])
@@ -184,6 +178,21 @@ t.test("a clone's end", async t => {
       await until('nothing to be due', async () => (await due()).length === 0)
       await tidy()
     })
+
+  await t.test('leaves the snapshot to later also while the one after it is not whole', async t => {
+    const name = await newVolume()
+    const clone = await newClone(name)
+    await using image = await pool.openImage(name)
+    const half = await image.createSnapshot('half')
+    const [, { id = 0 } = {}] = await image.listSnapshots()
+    await pool.object(objectMapObject((await image.stat()).id, id)).remove()
+    await site.succeed(site.job('storage.delete', { refId: clone }))
+    t.match(await due(), [{ work: 'release', name }])
+    await half.remove()
+    await until('the snapshot to be gone', async () => (await snapshotNames(name)).length === 0)
+    await until('nothing to be due', async () => (await due()).length === 0)
+    await tidy()
+  })
 
   await t.test('does not matter to what is due to a volume that is gone by then', async () => {
     const name = await newVolume()

@@ -3,6 +3,7 @@ import { MiB } from '../../lib/index.js'
 import { ownName, readMarks } from '../../src/volumes/mark.js'
 import { type Job, TestSite } from '../support/broker.js'
 import { rbdJson, run } from '../support/cluster.js'
+import { cutRemovalShort } from '../support/cut-short.js'
 
 function makerOf({ agentId, taskId }: Job) {
   return { agent: agentId, task: taskId }
@@ -63,6 +64,17 @@ t.test('snapshots of volumes', async t => {
     await run('rbd', 'snap', 'rm', '--no-progress', `${poolName}/${name}@gone`)
     await site.succeed(job('delete', name, 'removed'))
     t.same(await marks(), [jobs[2].taskId])
+  })
+
+  await t.test('are not left when a removal was killed, nor is their mark', async t => {
+    const { name } = await newVolume()
+    await site.succeed(job('create', name, 'other'))
+    await cutRemovalShort(pool, name, () => site.succeed(job('create', name, 'last')))
+    t.equal((await names(name)).length, 2)
+    t.match(await site.succeed(job('delete', name, 'other')), { deleted: true })
+    t.same(await names(name), [])
+    await using image = await pool.openImage(name, { readOnly: true })
+    t.same(await readMarks(image), new Map())
   })
 
   await t.test('have the same answer when the job comes again', async t => {
