@@ -1,4 +1,4 @@
-/** Every program in the README and in docs/ runs as it stands there. */
+/** Every program in the README and in docs/ runs as it stands there, and what they list is all there is. */
 import { execFile } from 'node:child_process'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { Cluster, type Pool } from '../lib/index.js'
+import { readConfig } from '../src/config.js'
 import './support/stack.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -32,7 +33,8 @@ async function* examples(): AsyncGenerator<Example> {
 async function empty(pool: Pool): Promise<void> {
   for (const { name: imageName } of (await pool.listImages()).reverse()) {
     const image = await pool.openImage(imageName)
-    for (const { name } of await image.listSnapshots()) await image.snapshot(name).remove({ force: true })
+    for (const { name } of await image.listSnapshots())
+      await image.snapshot(name).remove({ unprotect: true, flattenClones: true })
     await image.close()
     await pool.removeImage(imageName)
   }
@@ -58,4 +60,41 @@ t.test('the examples', async t => {
     })
   }
   await empty(pool)
+})
+
+const read = (...path: string[]) => readFile(join(root, ...path), 'utf8')
+
+/** Reads a file of settings as systemd does: what is behind the `=` is the value, a `#` included. */
+function environmentOf(text: string): Record<string, string> {
+  const lines = text.split('\n').map(line => line.trim())
+  const settings = lines.filter(line => line !== '' && !/^[#;]/.test(line))
+  return Object.fromEntries(settings.map(line => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]))
+}
+
+t.test("the operator's file of settings is one for systemd", async t => {
+  const [, text = ''] =
+    /^In `\/etc\/cephkit\/agent\.env`.*?\n\n((?: {4}.*\n|\n)+)/ms.exec(await read('docs', 'operators.md')) ?? []
+  t.match(readConfig(environmentOf(text)), {
+    agentId: 'storage-controller-1',
+    broker: { url: /^amqp:/ },
+    iscsi: { driver: 'none' },
+  })
+})
+
+/** Reasons why something is left, and what is wrong with the arguments of `Tenants`: no result has them. */
+const noResults = ['INVALID_TENANT', 'NOT_UNDONE', 'VOLUME_READY']
+/** What an error's code is, wherever one is made or named. */
+const codePattern = /(?:super|JobError|BlockedError)\(\s*'([A-Z_]+)'|code: '([A-Z_]+)'|\[\w+Error, '([A-Z_]+)'\]/g
+
+t.test('the codes of failed jobs are all in the table', async t => {
+  const given = new Set<string>()
+  for (const name of await readdir(join(root, 'src'), { recursive: true })) {
+    // What brings up a stack, or fills the catalog, does no jobs.
+    if (!name.endsWith('.ts') || /^(dev|catalog)\//.test(name)) continue
+    for (const [, ...codes] of (await read('src', name)).matchAll(codePattern)) given.add(codes.find(Boolean) ?? '')
+  }
+  const rows = /^\| code \| \|\n.*?\n\n/ms.exec(await read('docs', 'agent.md'))?.[0] ?? ''
+  const listed = [...rows.matchAll(/^\|(.*?)\|/gm)].flatMap(([, cell = '']) => cell.match(/[A-Z_]{2,}/g) ?? [])
+  t.same(listed.sort(), [...given].filter(code => !noResults.includes(code)).sort())
+  t.ok(noResults.every(code => given.has(code)))
 })
