@@ -236,7 +236,8 @@ export class FileSystem extends FileTree implements AsyncDisposable {
 
   /**
    * Unmounts, after what was opened through it is closed, each after its calls in flight. Safe to call again. Every call after it
-   * rejects with a ClosedError.
+   * rejects with a ClosedError. Where somebody else removed a snapshot at the moment that this removed it, libcephfs could never
+   * unmount: then what has been written is made safe, and the session ends with the process.
    *
    * @throws {TimeoutError} not in time, as when an MDS hangs: it goes on unheard
    *

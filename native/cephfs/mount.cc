@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "runtime/environment.h"
+
 namespace cephkit {
 namespace {
 
@@ -145,6 +147,11 @@ void Sync(Mount& mount) {
 }  // namespace
 
 void Mount::Destroy() {
+    if (!can_be_unmounted_) {
+        Environment::LeaveRunning();
+        CEPHFS(ceph_sync_fs, mount_);
+        return;
+    }
     CEPHFS(ceph_unmount, mount_);
     ReleaseMount(mount_);
 }

@@ -1,11 +1,13 @@
 // A file system that is mounted: its tree, by paths.
 //
 // Owns:    one ceph_mount_info, which has sessions with the MDSs and a connection of its own; of the
-// cluster's it has the
-//          configuration.
-// Closes:  as every handle; the unmount gives back what the MDSs have granted, and waits for them.
+//          cluster's it has the configuration.
+// Closes:  as every handle; the unmount gives back what the MDSs have granted, and waits for them. One that
+//          would wait for ever is left undone: see CannotBeUnmounted().
 // Threads: libcephfs takes calls from any; all of them block, and run on workers.
 #pragma once
+#include <atomic>
+
 #include "cephfs/library.h"
 #include "cephfs/path.h"
 #include "rados/cluster.h"
@@ -22,11 +24,17 @@ public:
     // Whether calls are made on behalf of root.
     bool is_root() const { return is_root_; }
 
+    // [worker] libcephfs has kept something that an unmount would wait for, for ever. So the end of this
+    // handle writes back what is not safe yet, and leaves the mount to the process: its sessions go on
+    // answering the MDSs that want back what they have granted.
+    void CannotBeUnmounted() { can_be_unmounted_ = false; }
+
 private:
     void Destroy() override;
 
     ceph_mount_info* mount_;
     const bool is_root_;
+    std::atomic<bool> can_be_unmounted_ = true;
 };
 
 // [worker] Throws Failure if what the path is in is no directory: told to make or remove something in a file

@@ -217,7 +217,7 @@ private:
 
     const UserPerm* perms() const { return LIBCEPHFS(ceph_mount_perms)(mount_); }
 
-    ceph_mount_info* mount_;
+    Mount& mount_;
     const EntryPath path_;
     const bool snapshots_;
     std::mutex mutex_;

@@ -38,12 +38,17 @@ InodeRef FolderOf(ceph_mount_info* mount, Inode* directory) {
 }
 
 // Told to remove one that is not there, libcephfs 16.2.15 keeps something that the unmount then waits for,
-// for ever: so each is looked for just before, here and below.
+// for ever. So each has been looked for just before: here it is one that somebody else is removing too.
+void CheckRemoved(Mount& mount, const char* syscall, int result) {
+    if (result == -ENOENT) mount.CannotBeUnmounted();
+    Check(syscall, result);
+}
+
 void Remove(Mount& mount, const Path& path, const char* name) {
     struct ceph_statx stat;
     const std::string folder = SnapshotFolder(mount, path) + "/" + name;
     CEPHFS(ceph_statx, mount, folder.c_str(), &stat, CEPH_STATX_INO, AT_SYMLINK_NOFOLLOW);
-    CEPHFS(ceph_rmsnap, mount, path, name);
+    CheckRemoved(mount, "ceph_rmsnap", LIBCEPHFS(ceph_rmsnap)(mount, path, name));
 }
 
 Object Info(Mount& mount, const std::string& folder, const std::string& name) {
@@ -87,12 +92,14 @@ std::vector<std::string> SnapshotNamesBelow(ceph_mount_info* mount, Inode* direc
     return names;
 }
 
-void RemoveSnapshotsBelow(ceph_mount_info* mount, Inode* directory, const std::vector<std::string>& names) {
+void RemoveSnapshotsBelow(Mount& mount, Inode* directory, const std::vector<std::string>& names) {
     const InodeRef folder = FolderOf(mount, directory);
     for (const auto& name : names) {
         try {
             LookUp(mount, folder, name);
-            CEPHFS(ceph_ll_rmdir, mount, folder, name.c_str(), LIBCEPHFS(ceph_mount_perms)(mount));
+            const UserPerm* perms = LIBCEPHFS(ceph_mount_perms)(mount);
+            CheckRemoved(mount, "ceph_ll_rmdir",
+                         LIBCEPHFS(ceph_ll_rmdir)(mount, folder, name.c_str(), perms));
         } catch (const Failure& failure) {
             // Somebody else was faster.
             if (failure.error != ENOENT) throw;

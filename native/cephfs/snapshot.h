@@ -11,8 +11,8 @@ namespace cephkit {
 // [worker] The names of those of a directory itself.
 std::vector<std::string> SnapshotNamesBelow(ceph_mount_info* mount, Inode* directory);
 
-// [worker] Those must be there.
-void RemoveSnapshotsBelow(ceph_mount_info* mount, Inode* directory, const std::vector<std::string>& names);
+// [worker] Those of them that are there.
+void RemoveSnapshotsBelow(Mount& mount, Inode* directory, const std::vector<std::string>& names);
 
 void InitFileSystemSnapshot(Exports& exports);
 

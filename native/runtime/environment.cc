@@ -22,6 +22,8 @@ constexpr std::chrono::seconds end_limit(5);
 constexpr int not_exiting = INT_MIN;
 std::atomic<int> process_exit_status{not_exiting};
 
+std::atomic<bool> left_running{false};
+
 }  // namespace
 
 void Environment::Create(Napi::Env env) {
@@ -65,11 +67,15 @@ void Environment::End(std::optional<int> exit_status) {
         root->Close(nullptr);
 
     WaitForOperations(exit_status.has_value());
-    if (operations_ > 0) on_exit([](int status, void*) { _exit(status); }, nullptr);
+    if (operations_ > 0 || left_running) on_exit([](int status, void*) { _exit(status); }, nullptr);
     inbox_.Close();
     workers_->Stop();
     // Last, for what ends the process must not come before.
     if (exit_status) process_exit_status = *exit_status;
+}
+
+void Environment::LeaveRunning() {
+    left_running = true;
 }
 
 void Environment::WaitForOperations(bool process_exits) {

@@ -53,6 +53,9 @@ public:
     // that exits, which then skips its destructors, for they would take librados apart under its threads.
     void End(std::optional<int> exit_status);
 
+    // [any thread] Has the process skip them in any case: something of Ceph's is never closed.
+    static void LeaveRunning();
+
 private:
     void WaitForOperations(bool process_exits);
 
