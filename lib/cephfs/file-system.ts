@@ -236,8 +236,8 @@ export class FileSystem extends FileTree implements AsyncDisposable {
 
   /**
    * Unmounts, after what was opened through it is closed, each after its calls in flight. Safe to call again. Every call after it
-   * rejects with a ClosedError. Where somebody else removed a snapshot at the moment that this removed it, libcephfs could never
-   * unmount: then what has been written is made safe, and the session ends with the process.
+   * rejects with a ClosedError. Where a snapshot was removed by another call at the moment that it was removed here, libcephfs 16.2
+   * may never be done with it: then this waits three seconds, and the session with the MDS stays while the process lives.
    *
    * @throws {TimeoutError} not in time, as when an MDS hangs: it goes on unheard
    *

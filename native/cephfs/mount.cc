@@ -2,10 +2,21 @@
 
 #include <unistd.h>
 
+#include <chrono>
+#include <future>
+#include <thread>
+
 #include "runtime/environment.h"
 
 namespace cephkit {
 namespace {
+
+// CEPH_NOSNAP, which the header does not tell C++: in the place of a device, what is in no snapshot, nor in
+// the folder of some.
+constexpr dev_t no_snapshot = -2;
+
+// How long an unmount is waited for that may never end. Others take a second.
+constexpr std::chrono::seconds unmount_limit(3);
 
 // In place of a user or group that is the process's own.
 constexpr int64_t own_id = -1;
@@ -144,14 +155,23 @@ void Sync(Mount& mount) {
     CEPHFS(ceph_sync_fs, mount);
 }
 
+// Then what has been written is safe. An unmount that does not end goes on in a thread of its own: it has
+// given back what it can, and answers the MDSs for the rest as long as the process lives.
+void UnmountInTime(ceph_mount_info* mount) {
+    Environment::LeaveRunning();
+    CEPHFS(ceph_sync_fs, mount);
+    std::packaged_task<void()> unmount([mount] {
+        if (LIBCEPHFS(ceph_unmount)(mount) == 0) ReleaseMount(mount);
+    });
+    const auto unmounted = unmount.get_future();
+    std::thread(std::move(unmount)).detach();
+    unmounted.wait_for(unmount_limit);
+}
+
 }  // namespace
 
 void Mount::Destroy() {
-    if (!can_be_unmounted_) {
-        Environment::LeaveRunning();
-        CEPHFS(ceph_sync_fs, mount_);
-        return;
-    }
+    if (unmount_may_hang_) return UnmountInTime(mount_);
     CEPHFS(ceph_unmount, mount_);
     ReleaseMount(mount_);
 }
@@ -162,6 +182,7 @@ void CheckParent(const char* syscall, ceph_mount_info* mount, const EntryPath& p
     const int result = LIBCEPHFS(ceph_statx)(mount, path.Parent().c_str(), &stat, 0, AT_NO_ATTR_SYNC);
     Check(syscall, result);
     if (!S_ISDIR(stat.stx_mode)) throw Failure{syscall, ENOTDIR, ""};
+    if (stat.stx_dev != no_snapshot) throw Failure{syscall, EROFS, ""};
 }
 
 Object ToObject(const struct ceph_statx& stat) {

@@ -3,7 +3,7 @@
 // Owns:    one ceph_mount_info, which has sessions with the MDSs and a connection of its own; of the
 //          cluster's it has the configuration.
 // Closes:  as every handle; the unmount gives back what the MDSs have granted, and waits for them. One that
-//          would wait for ever is left undone: see CannotBeUnmounted().
+//          may never end is waited for a while only.
 // Threads: libcephfs takes calls from any; all of them block, and run on workers.
 #pragma once
 #include <atomic>
@@ -24,21 +24,21 @@ public:
     // Whether calls are made on behalf of root.
     bool is_root() const { return is_root_; }
 
-    // [worker] libcephfs has kept something that an unmount would wait for, for ever. So the end of this
-    // handle writes back what is not safe yet, and leaves the mount to the process: its sessions go on
-    // answering the MDSs that want back what they have granted.
-    void CannotBeUnmounted() { can_be_unmounted_ = false; }
+    // [worker] libcephfs may have kept something that the unmount will wait for, for ever.
+    void set_unmount_may_hang() { unmount_may_hang_ = true; }
 
 private:
     void Destroy() override;
 
     ceph_mount_info* mount_;
     const bool is_root_;
-    std::atomic<bool> can_be_unmounted_ = true;
+    std::atomic<bool> unmount_may_hang_ = false;
 };
 
-// [worker] Throws Failure if what the path is in is no directory: told to make or remove something in a file
-// that has two names, libcephfs 16.2.15 aborts the process, or does so when the file gets a second one.
+// [worker] Throws Failure unless what the path is in is a directory, and can be changed. Told to make or
+// remove something in a file that has two names, libcephfs 16.2.15 aborts the process, or does so when the
+// file gets a second one. And by a symbolic link a path can come to where snapshots are, which are not made
+// and removed as directories.
 void CheckParent(const char* syscall, ceph_mount_info* mount, const EntryPath& path);
 
 // What CephFS knows of a file, for JavaScript.

@@ -1,5 +1,5 @@
-// All state of one JavaScript environment (the main thread's, or a worker thread's). There is one global:
-// that the process exits, which worker threads hear of from nobody else.
+// All state of one JavaScript environment (the main thread's, or a worker thread's). Two things are
+// global: that the process exits, which worker threads hear of from nobody else, and how it has to.
 #pragma once
 #include <napi.h>
 

@@ -5,14 +5,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { Cluster, Directory, File, FileSystem, OpenDirectory } from '../../lib/index.js'
 import { run, testCluster } from '../support/cluster.js'
 import { allFileCalls, fileSubjects } from '../support/file-calls.js'
-import { fileStages } from '../support/file-life.js'
+import { type FileStage, fileStages } from '../support/file-life.js'
 import { python, testFileSystem } from '../support/file-system.js'
 import { type Ending, endings } from '../support/life.js'
 import { collectGarbage, until } from '../support/process.js'
+import { evictProcess } from '../support/tenants.js'
 
 const life = fileURLToPath(new URL('../support/file-life.js', import.meta.url))
 
@@ -133,23 +134,40 @@ t.test('what is forgotten is unmounted', async t => {
 
 const statusOf: Record<Ending, number> = { 'process.exit': 3, exception: 1, 'end of program': 0 }
 
+/** Answers its PID. */
+async function liveAndEnd(t: Test, root: string, stage: FileStage, ending: Ending): Promise<number | undefined> {
+  const env = { ...process.env, LIFE_ROOT: root }
+  const child = spawn(process.execPath, [life, stage, ending], { env, timeout: 20_000, killSignal: 'SIGKILL' })
+  let stderr = ''
+  child.stderr.on('data', text => {
+    stderr += text
+  })
+  const ended = await new Promise(resolve => child.on('close', (...how) => resolve(how)))
+  t.same(ended, [statusOf[ending], null], `${stage}, ${ending}: no crash, no hang`)
+  t.equal(stderr.replace(/.*on purpose.*/s, ''), '')
+  return child.pid
+}
+
 t.test('a process that ends, in whatever stage', async t => {
   const { root } = await testFileSystem(t)
   for (const ending of endings) {
-    for (const stage of fileStages) {
-      const env = { ...process.env, LIFE_ROOT: root }
-      const child = spawn(process.execPath, [life, stage, ending], { env, timeout: 20_000, killSignal: 'SIGKILL' })
-      let stderr = ''
-      child.stderr.on('data', text => {
-        stderr += text
-      })
-      const ended = await new Promise(resolve => child.on('close', (...how) => resolve(how)))
-      t.same(ended, [statusOf[ending], null], `${stage}, ${ending}: no crash, no hang`)
-      t.equal(stderr.replace(/.*on purpose.*/s, ''), '')
-    }
+    for (const stage of fileStages) await liveAndEnd(t, root, stage, ending)
   }
   const others = async () => (await mounts()).filter(mounted => mounted === root).length === 1
   t.ok(await until(others, 10_000), 'all but the one of the test are unmounted')
+})
+
+t.test('a process with a mount that never ends does', async t => {
+  const { root, cluster } = await testFileSystem(t)
+  await using whole = await cluster.mountFileSystem()
+  for (const ending of endings) {
+    const pid = await liveAndEnd(t, root, 'never unmounted', ending)
+    t.ok((await mounts()).includes(root), 'the MDS has not noticed yet')
+    await whole.mkdir(`${root}-${ending}`)
+    await whole.rmdir(`${root}-${ending}`)
+    t.pass('and nobody has to wait for that')
+    await evictProcess(pid)
+  }
 })
 
 t.test('a worker thread that is terminated, in whatever stage', async t => {

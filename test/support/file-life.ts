@@ -4,11 +4,12 @@
  *   node file-life.js STAGE ENDING
  */
 import { parentPort, workerData } from 'node:worker_threads'
-import { Cluster } from '../../lib/index.js'
+import { Cluster, type FileSystem } from '../../lib/index.js'
 import type { Ending } from './life.js'
 
 export const fileStages = ['mounting', 'mounted', 'file open', 'calls in flight', 'unmounting', 'unmounted'] as const
-export type FileStage = (typeof fileStages)[number]
+/** The last one leaves a mount that libcephfs never unmounts. */
+export type FileStage = (typeof fileStages)[number] | 'never unmounted'
 
 async function live(stage: FileStage): Promise<void> {
   const cluster = await Cluster.connect()
@@ -16,6 +17,7 @@ async function live(stage: FileStage): Promise<void> {
   if (stage === 'mounting') return void mounting.catch(() => {})
   const files = await mounting
   if (stage === 'mounted') return
+  if (stage === 'never unmounted') return void (await leaveMounted(cluster, files))
   const file = await files.open('/file', 'w+')
   await file.write('text')
   await files.opendir('/')
@@ -28,6 +30,17 @@ async function live(stage: FileStage): Promise<void> {
   const closing = files.close()
   if (stage === 'unmounting') return void closing.catch(() => {})
   await closing
+}
+
+/** By removing snapshots that another mount removes at the same moment. */
+async function leaveMounted(cluster: Cluster, files: FileSystem): Promise<void> {
+  const other = await cluster.mountFileSystem({ root: String(process.env.LIFE_ROOT) })
+  for (let i = 0; i < 5; i++) {
+    await files.createSnapshot('/', `${i}`)
+    await Promise.allSettled([files, other].map(each => each.removeSnapshot('/', `${i}`)))
+  }
+  await Promise.all([files.close(), other.close()])
+  await cluster.close()
 }
 
 const [stage, ending] = (workerData ?? process.argv.slice(2)) as [FileStage, Ending]
