@@ -21,8 +21,8 @@ t.test('an agent', async t => {
     await site.succeed(site.job('storage.delete', { refId: name }))
   }
   const loads = [
-    { what: 'that is asked how it is', load: ask, times: 100, atOnce: 1 },
-    { what: 'that does jobs', load: work, times: 40, atOnce: 10 },
+    { what: 'that is asked how it is', load: ask, times: 50, atOnce: 1 },
+    { what: 'that does jobs', load: work, times: 30, atOnce: 10 },
   ]
   for (const { what, load, times, atOnce } of loads) {
     await t.test(`${what} keeps nothing of it`, async t => {
@@ -31,10 +31,15 @@ t.test('an agent', async t => {
         while (done < until) await Promise.all(Array.from({ length: atOnce }, () => load(done++)))
         return left(site, agent)
       }
-      const before = await go(times)
-      const after = await go(3 * times)
-      const kept = (after - before) / (2 * times)
-      t.ok(kept < 2, `${kept} objects each time`)
+      let before = await go(times)
+      const kept: number[] = []
+      for (let round = 1; round <= 3; round++) {
+        const after = await go(times + round * 2 * times)
+        kept.push((after - before) / (2 * times))
+        before = after
+      }
+      // What is kept for ever is kept in each round; what takes some seconds to be over is seen in one of them.
+      t.ok(Math.min(...kept) < 2, `${kept.join(', ')} objects each time`)
     })
   }
 })
