@@ -155,25 +155,25 @@ void Sync(Mount& mount) {
     CEPHFS(ceph_sync_fs, mount);
 }
 
+}  // namespace
+
+void Mount::Destroy() {
+    if (unmount_may_hang_) return UnmountInTime();
+    CEPHFS(ceph_unmount, mount_);
+    ReleaseMount(mount_);
+}
+
 // Then what has been written is safe. An unmount that does not end goes on in a thread of its own: it has
 // given back what it can, and answers the MDSs for the rest as long as the process lives.
-void UnmountInTime(ceph_mount_info* mount) {
+void Mount::UnmountInTime() {
     Environment::LeaveRunning();
-    CEPHFS(ceph_sync_fs, mount);
-    std::packaged_task<void()> unmount([mount] {
+    CEPHFS(ceph_sync_fs, mount_);
+    std::packaged_task<void()> unmount([mount = mount_] {
         if (LIBCEPHFS(ceph_unmount)(mount) == 0) ReleaseMount(mount);
     });
     const auto unmounted = unmount.get_future();
     std::thread(std::move(unmount)).detach();
     unmounted.wait_for(unmount_limit);
-}
-
-}  // namespace
-
-void Mount::Destroy() {
-    if (unmount_may_hang_) return UnmountInTime(mount_);
-    CEPHFS(ceph_unmount, mount_);
-    ReleaseMount(mount_);
 }
 
 void CheckParent(const char* syscall, ceph_mount_info* mount, const EntryPath& path) {

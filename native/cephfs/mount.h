@@ -29,6 +29,7 @@ public:
 
 private:
     void Destroy() override;
+    void UnmountInTime();
 
     ceph_mount_info* mount_;
     const bool is_root_;

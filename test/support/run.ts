@@ -16,8 +16,8 @@ import { stackDir } from './stack-dir.js'
 const root = fileURLToPath(new URL('..', import.meta.url))
 /** `support/` is no test, and `gateway/` has a place of its own to run in: support/gateway-lab/. */
 const elsewhere = /^(support|gateway)\//
-/** Three more than there are cores on the smallest machine that is thought of: many wait for a time-out. */
-const filesAtOnce = 5
+/** Two more than there are cores on the smallest machine that is thought of: many wait for a time-out. */
+const filesAtOnce = 4
 /**
  * Longer than any file takes on a busy machine, in seconds, unless it is one that runs for hours. In the environment it is for
  * the tests within the files.
