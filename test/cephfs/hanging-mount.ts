@@ -109,7 +109,8 @@ t.test('a mount that hangs', async t => {
     t.match((await calls)[999], { status: 'rejected', reason: late })
     t.ok((await waitedMs) < 5 * limitMs, `all have ended after ${(await waitedMs).toFixed(0)} ms`)
     t.ok(loopMs < 1000, `${reads} reads and images meanwhile; the event loop stood still for ${loopMs.toFixed(0)} ms`)
-    t.equal(workerLoad().busy, mostThreads)
+    // The thread of a call that has ended is busy a moment longer than that.
+    t.ok(await until(() => workerLoad().busy === mostThreads, 1000), `${workerLoad().busy} threads are at it`)
     const thousand = Promise.allSettled(Array.from({ length: 1000 }, () => mounted.usage('/')))
     t.ok((await milliseconds(thousand)) < limitMs, 'those that come later fail at once')
     t.match((await thousand)[0], { status: 'rejected', reason: { ...late, message: /has not come back/ } })
