@@ -1,7 +1,7 @@
 /** Everything that an audit finds, made by hand; and that nothing else is found. */
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
-import { type Image, MiB, type Pool } from '../lib/index.js'
+import { Cluster, type Image, MiB, type Pool } from '../lib/index.js'
 import { audit, type Finding } from '../src/audit/audit.js'
 import { defaultIqnPrefix, readTargetConfig } from '../src/config.js'
 import { holderOf, instanceObject, journalNamespace, locksObject } from '../src/journal/layout.js'
@@ -71,7 +71,10 @@ async function halfRemove(pool: Pool, name: string): Promise<{ id: string }> {
   await Promise.all(Array.from({ length: 256 }, (_, i) => image.write(i * objectSize, Buffer.alloc(512, 1))))
   await image.close()
   const stop = new AbortController()
-  await pool.removeImage(name, { signal: stop.signal, onProgress: () => stop.abort() }).catch(() => {})
+  // One object at a time, so that there is a middle of it, however busy the machine is.
+  await using cluster = await Cluster.connect({ options: { rbd_concurrent_management_ops: '1' } })
+  await using slow = await cluster.openPool(pool.name)
+  await slow.removeImage(name, { signal: stop.signal, onProgress: () => stop.abort() }).catch(() => {})
   // Rejects, unless it was cut short.
   await pool.trash.get(id)
   return { id }

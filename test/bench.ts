@@ -214,7 +214,7 @@ t.test('io measures rates and CPU beside fio and python3-rbd, and leaves nothing
     image = place.namespace
     return measureIo(
       { ...place, quick: true, signal },
-      { size: 16 * MiB, depths: [32], processes: 1, turns: 1, seconds: 0.1 },
+      { size: 16 * MiB, depths: [32], processes: 1, turns: 1, seconds: 0.4 },
     )
   })
   const random = [

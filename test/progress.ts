@@ -36,7 +36,8 @@ t.test('an exception in onProgress ends the call as an abort does', async t => {
   const failure = new RangeError('cannot count so far')
   for (const name of ['image.flatten', 'image.rebuildObjectMap'] as const) {
     const { prepare, done } = stopped[name] ?? {}
-    const observer = await testPool(t)
+    // One object at a time, so that there is a middle of the work, however busy the machine is.
+    const observer = await testPool(t, { options: { rbd_concurrent_management_ops: '1' } })
     const pool = await observer.cluster.openPool('rbd', { namespace: observer.namespace })
     let reports = 0
     const call = (await prepare?.(pool))?.({

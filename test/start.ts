@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
+import { readRecord } from '../src/dev/folder.js'
 import { stackStatus, stopStack } from '../src/dev/stack.js'
 import { until } from './support/process.js'
 
@@ -87,11 +88,11 @@ t.test('npm start, after one that was killed', async t => {
   await first.says('Starting the agent')
   first.child.kill('SIGKILL')
   await first.ended
-  const { stack: left } = await stackStatus(here.stack)
+  const left = readRecord(here.stack)
 
   const next = start(t, here, ['--once'])
   await next.says('Starting the agent')
-  t.not((await stackStatus(here.stack)).stack?.fsid, left?.fsid, 'has a cluster of its own')
+  t.not(readRecord(here.stack)?.id, left?.id, 'has a cluster of its own')
 
   await t.test('that is interrupted while the agent starts, takes everything down', async t => {
     next.child.kill('SIGINT')

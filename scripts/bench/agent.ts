@@ -44,7 +44,7 @@ const quick: Scale = {
 const need = 0.6
 
 /** The last of what a job writes to the journal comes after its result. */
-const settlingMs = 50
+const settlingMs = 500
 
 const imageId = 'golden'
 const goldenBytes = 64 * MiB

@@ -70,7 +70,13 @@ interface ImageRow {
   snapshot?: string
 }
 
-async function listByRbd(args: string[], cephConf: string, rowsOf: (output: string) => ImageRow[]): Promise<Listing> {
+/** `rbd` closes images at snapshots as soon as they are open, of which librbd 16.2 dies now and then: then it is tried again. */
+async function listByRbd(
+  args: string[],
+  cephConf: string,
+  rowsOf: (output: string) => ImageRow[],
+  tries = 6,
+): Promise<Listing> {
   const start = performance.now()
   // In a group of its own, so that Ctrl-C does not end it in the middle.
   const rbd = spawn('rbd', args, {
@@ -82,8 +88,9 @@ async function listByRbd(args: string[], cephConf: string, rowsOf: (output: stri
   const watching = setInterval(() => {
     peakBytes = peakOf(rbd.pid) ?? peakBytes
   }, 50)
-  const [output, said, [status]] = await Promise.all([text(rbd.stdout), text(rbd.stderr), once(rbd, 'close')])
+  const [output, said, [status, signal]] = await Promise.all([text(rbd.stdout), text(rbd.stderr), once(rbd, 'close')])
   clearInterval(watching)
+  if (signal !== null && tries > 1) return listByRbd(args, cephConf, rowsOf, tries - 1)
   if (status !== 0) throw new Error(`rbd ${args.join(' ')}: ${said.trim()}`)
   const seconds = (performance.now() - start) / 1000
   return { images: rowsOf(output).filter(({ snapshot }) => snapshot === undefined).length, seconds, peakBytes }

@@ -244,7 +244,8 @@ t.test('a consumer that the broker cancels', async t => {
 
 t.test('a channel that the broker closes', async t => {
   const site = await TestSite.open(t)
-  await site.startAgent()
+  // Time to bind a queue to the exchange that it makes anew.
+  await site.startAgent({ BROKER_RECONNECT_DELAY_MS: '1000' })
   // Publishing to an exchange that is not there is an error that closes the channel.
   const exchange = site.environment.RESULTS_EXCHANGE ?? ''
   await site.onBroker(channel => channel.deleteExchange(exchange))

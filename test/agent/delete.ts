@@ -2,7 +2,7 @@ import t from 'tap'
 import { defaultIqnPrefix } from '../../src/config.js'
 import { imageName } from '../../src/names.js'
 import { TestSite } from '../support/broker.js'
-import { rbdJson, run } from '../support/cluster.js'
+import { rbdJson, run, testCluster } from '../support/cluster.js'
 import { golden } from '../support/golden.js'
 
 t.test('storage.delete', async t => {
@@ -112,7 +112,9 @@ t.test('storage.delete', async t => {
 
   /** What is left of an image when its removal is cut short: RBD lists it, and cannot open it by its name any more. */
   const cutShort = async (name: string) => {
-    const pool = await site.volumePool()
+    // One object at a time, so that there is a middle of it, however busy the machine is.
+    const cluster = await testCluster(t, { options: { rbd_concurrent_management_ops: '1' } })
+    const pool = await cluster.openPool(String(poolName))
     const { id } = await rbdJson('info', `${poolName}/${name}`)
     await run('rbd', 'bench', '--io-type', 'write', '--io-pattern', 'rand', '--io-total', '1M', `${poolName}/${name}`)
     const controller = new AbortController()

@@ -46,7 +46,7 @@ t.test('quotas that FileSystem sets', async t => {
   await writeFile(join(folder, 'bytes', 'small'), Buffer.alloc(MiB))
   await t.rejects(writeFile(join(folder, 'bytes', 'large'), Buffer.alloc(8 * MiB)), exceeded, 'stop a writer by bytes')
   for (const name of ['1', '2', '3']) await writeFile(join(folder, 'files', name), name)
-  t.ok(await until(async () => (await mounted.usage('/files')).files === 3, 20_000), 'the MDS has counted them')
+  t.ok(await until(async () => (await mounted.usage('/files')).files === 3, 60_000), 'the MDS has counted them')
   await t.rejects(writeFile(join(folder, 'files', '4'), ''), exceeded, 'and by files')
 })
 
@@ -63,7 +63,7 @@ t.test('quotas by the mounted path', async t => {
       () => false,
       ({ message }) => exceeded.message.test(message),
     )
-  t.ok(await until(isStopped, 20_000), 'writers are stopped once they have heard of it')
+  t.ok(await until(isStopped, 60_000), 'writers are stopped once they have heard of it')
   t.strictSame(await mounted.setQuota('/a', { maxFiles: null }), { maxBytes: 2 * MiB })
 
   await run('setfattr', '-n', 'ceph.quota.max_files', '-v', '12', join(folder, 'a'))
@@ -80,7 +80,7 @@ t.test('usage by the mounted path', async t => {
   await files.mkdir('/a/b', { recursive: true })
   await files.writeFile('/a/b/one', Buffer.alloc(1000))
   await files.symlink('a/b', '/link')
-  t.ok(await until(async () => (await mounted.usage('/a')).bytes === 1000, 20_000))
+  t.ok(await until(async () => (await mounted.usage('/a')).bytes === 1000, 60_000))
   t.match(await mounted.usage('/a'), { bytes: 1000, files: 1, directories: 2 })
   t.match(await mounted.usage('/link'), { bytes: 1000, files: 1, directories: 1 }, 'of what a symbolic link leads to')
   await t.rejects(mounted.usage('/a/b/one'), { name: 'NotDirectoryError', syscall: 'getxattr' })

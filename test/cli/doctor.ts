@@ -220,7 +220,8 @@ t.test('cephkit doctor', async t => {
     t.match(message, { fields: { redelivered: false } }, 'nothing was consumed')
     channel.publish('jobs', 'storage-controller-1', Buffer.from('{}'))
     await channel.checkExchange('jobs')
-    t.equal((await channel.checkQueue('openhvx.storage.tasks')).messageCount, 1, 'the binding is there')
+    const isThere = async () => (await channel.checkQueue('openhvx.storage.tasks')).messageCount === 1
+    await until('the message, by the binding that is there', isThere)
     await connection.close()
   })
 

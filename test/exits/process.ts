@@ -8,7 +8,7 @@ import { type Ending, endings, type Stage, stages } from '../support/life.js'
 
 const life = fileURLToPath(new URL('../support/life.js', import.meta.url))
 const statusOf: Record<Ending, number> = { 'process.exit': 3, exception: 1, 'end of program': 0 }
-const limitMs = 10_000
+const limitMs = 60_000
 
 function end(stage: Stage, ending: Ending, namespace: string) {
   return new Promise<{ status: number | null; signal: string | null; stderr: string }>(resolve => {

@@ -129,11 +129,12 @@ t.test('a process exits at once, or within a few seconds, whatever hangs', async
     const child = spawn(process.execPath, [hanging, calls, String(osdPid)], {
       env: { ...process.env, CEPH_CONF: cephConf },
       stdio: ['ignore', 'inherit', 'inherit'],
-      timeout: 20_000,
+      timeout: 60_000,
       killSignal: 'SIGKILL',
     })
     t.strictSame(await once(child, 'exit'), [3, null], `${calls}: no crash, no hang`)
-    t.ok(performance.now() - started < 15_000)
+    // Two limits of five seconds each at most, where a worker thread ends too, and what it takes to start.
+    t.ok(performance.now() - started < 30_000)
     cont()
   }
 })

@@ -69,9 +69,8 @@ t.test('what tgtd has forgotten, or should forget', async t => {
     const pool = await site.cluster.openPool(site.environment.CEPH_DEFAULT_POOL ?? '', { namespace: 'cephkit.iscsi' })
     await pool.object(`exposed/${site.agentId}`).removeOmap([`${site.environment.CEPH_DEFAULT_POOL}/${disk.name}`])
     await pool.close()
-    await until('a word about it', () =>
-      site.logs.some(({ msg, iqn }) => /not as it should be$/.test(msg) && iqn === disk.refId),
-    )
+    const isTold = () => site.logs.some(({ msg, iqn }) => /not as it should be$/.test(msg) && iqn === disk.refId)
+    await until('a word about it', isTold, 60_000)
     t.match(await attached.do('write -P 1 0 4k'), /wrote 4096/)
     await attached.close()
     await until('its end', async () => !(await tgt.names()).includes(disk.refId))

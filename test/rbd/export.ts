@@ -8,7 +8,7 @@ import { testFolder } from '../support/golden.js'
 import { exported, imported, sparseContent } from '../support/sparse.js'
 
 // Formatting an encryption is made to take its time.
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 async function disk(t: Test): Promise<{ pool: Pool; image: Image; content: Buffer; folder: string }> {
   const pool = await testPool(t)

@@ -59,7 +59,7 @@ async function killAtEnd(pool: Pool, name: string, parentName: string): Promise<
 t.test('one that was killed there is finished', async t => {
   const pool = await testPool(t)
   let hits = 0
-  for (let i = 0; i < 30 && hits < 3; i++) {
+  for (let i = 0; i < 100 && hits < 3; i++) {
     const name = `clone-${i}`
     const { parentName, content } = await family(pool, name)
     await dropSnapshot(pool, parentName)
@@ -99,7 +99,7 @@ t.test('by its id, with its snapshots, and also by several at once', async t => 
 t.test('by whoever comes to it in the middle of one that is alive', async t => {
   const pool = await testPool(t)
   let finished = 0
-  for (let i = 0; i < 10; i++) {
+  for (let i = 0; i < 10 || (finished === 0 && i < 50); i++) {
     const name = `clone-${i}`
     const { parentName, content } = await family(pool, name)
     await dropSnapshot(pool, parentName)

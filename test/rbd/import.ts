@@ -11,7 +11,7 @@ import { testFolder } from '../support/golden.js'
 import { exported, sparseContent } from '../support/sparse.js'
 
 // One of them is longer than a GiB.
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 async function rawFile(t: Test, content = sparseContent()) {
   const folder = await testFolder(t)

@@ -9,7 +9,7 @@ import { testFolder } from '../support/golden.js'
 import { exported, imported, sparseContent } from '../support/sparse.js'
 
 // Formatting an encryption is made to take its time.
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 /** Whole sectors. */
 const content = sparseContent(512)

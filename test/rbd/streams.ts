@@ -17,7 +17,7 @@ import { until } from '../support/process.js'
 import { exported, imported, sparseContent } from '../support/sparse.js'
 
 // Other programs read and write what is streamed.
-t.setTimeout(120_000)
+t.setTimeout(300_000)
 
 const reason = new Error('changed my mind')
 

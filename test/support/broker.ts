@@ -187,6 +187,12 @@ export class TestSite {
     await this.#publishing.waitForConfirms()
   }
 
+  /** When each heartbeat was sent that has come, in milliseconds since 1970. */
+  heartbeatTimes(): number[] {
+    const heartbeats = this.telemetry.filter(({ routingKey }) => routingKey.startsWith('heartbeat.'))
+    return heartbeats.map(({ body }) => Date.parse((body as { ts?: string }).ts ?? ''))
+  }
+
   resultsOf(job: Job): JobResult[] {
     return this.results.map(({ body }) => body).filter(({ taskId }) => taskId === job.taskId)
   }

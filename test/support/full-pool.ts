@@ -1,5 +1,6 @@
 /** Pools that have reached their quota, as the monitors see it. */
 
+import { setTimeout as delay } from 'node:timers/promises'
 import { until } from './broker.js'
 import { run } from './cluster.js'
 
@@ -8,7 +9,7 @@ export type Quota = 'max_objects' | 'max_bytes'
 /** Waits until it counts. */
 export async function fill(poolName: string, quota: Quota, value = 1): Promise<void> {
   await run('ceph', 'osd', 'pool', 'set-quota', poolName, quota, String(value))
-  await until(`${poolName} to be full`, () => isFull(poolName))
+  await untilIt(poolName, 'is full', true)
 }
 
 /** Takes the quota away, and waits until it does not count any more. */
@@ -18,7 +19,16 @@ export async function unfill(poolName: string, quota: Quota): Promise<void> {
 }
 
 export async function untilRoom(poolName: string): Promise<void> {
-  await until(`${poolName} to have room`, async () => !(await isFull(poolName)))
+  await untilIt(poolName, 'has room', false)
+}
+
+async function untilIt(poolName: string, is: string, full: boolean): Promise<void> {
+  await until(`${poolName}, which ${is}`, async () => {
+    if ((await isFull(poolName)) === full) return true
+    // Each look is a program in Python, whose start others wait for too.
+    await delay(300)
+    return false
+  })
 }
 
 export async function isFull(poolName: string): Promise<boolean> {

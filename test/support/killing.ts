@@ -73,7 +73,11 @@ export async function killAgain(t: Test, site: TestSite, killing: Killing): Prom
   await using records = await openRecords(site)
   await until('all to be published', async () => (await records.listOpen(site.agentId).next()).done === true)
   // One that was killed while it shut out another keeps the lease of that one until it runs out.
-  await until('all others to be cleared away', async () => (await records.listInstances(site.agentId)).length === 1)
+  await until(
+    'all others to be cleared away',
+    async () => (await records.listInstances(site.agentId)).length === 1,
+    60_000,
+  )
   await atEnd()
   last.child.kill('SIGTERM')
   t.same(await last.ended, { code: 0, signal: null })

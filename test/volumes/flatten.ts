@@ -57,6 +57,9 @@ async function diskOf(runner: JobRunner, job: Job): Promise<string> {
   return (result.result as { disk: { name: string } }).disk.name
 }
 
+/** One object at a time, so that there is a middle of it, however busy the machine is. */
+const slowly = ['rbd_concurrent_management_ops', '1'] as const
+
 /** Waits until some of the clone's data is its own. */
 function untilBegun(pool: Pool, name: string): Promise<boolean> {
   return until('the flatten to begin', async () => {
@@ -77,6 +80,7 @@ t.test('a storage.flatten that is cut short', async t => {
   await t.test('by the end of the agent is finished by the next one', async t => {
     const first = await newRunner(t, site)
     const name = await largeClone(site, first.runner, pool)
+    await first.cluster.setOption(...slowly)
     const job = site.job('storage.flatten', { refId: name })
     const flattening = take(first.runner, job).answer
     await untilBegun(pool, name)
@@ -90,8 +94,9 @@ t.test('a storage.flatten that is cut short', async t => {
   })
 
   await t.test('by somebody who cancels it has failed, and another job goes on with it', async t => {
-    const { runner, journal } = await newRunner(t, site)
+    const { runner, journal, cluster } = await newRunner(t, site)
     const name = await largeClone(site, runner, pool)
+    await cluster.setOption(...slowly)
     const job = site.job('storage.flatten', { refId: name })
     const flattening = take(runner, job)
     await untilBegun(pool, name)
