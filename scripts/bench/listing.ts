@@ -84,7 +84,8 @@ async function listByRbd(
     env: { ...process.env, CEPH_CONF: cephConf },
     detached: true,
   })
-  let peakBytes = 0
+  // At once too, for it may be done before the first tick.
+  let peakBytes = peakOf(rbd.pid) ?? 0
   const watching = setInterval(() => {
     peakBytes = peakOf(rbd.pid) ?? peakBytes
   }, 50)
