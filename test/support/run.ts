@@ -22,7 +22,7 @@ const filesAtOnce = 4
  * Longer than any file takes on a busy machine, in seconds, unless it is one that runs for hours. In the environment it is for
  * the tests within the files.
  */
-const limitSeconds = Number(process.env.TAP_TIMEOUT ?? 300)
+const limitSeconds = Number(process.env.TAP_TIMEOUT ?? 600)
 const env = { ...process.env, TAP_TIMEOUT: String(limitSeconds) }
 
 function allFiles(): string[] {
