@@ -163,17 +163,22 @@ void Mount::Destroy() {
     ReleaseMount(mount_);
 }
 
-// Then what has been written is safe. An unmount that does not end goes on in a thread of its own: it has
-// given back what it can, and answers the MDSs for the rest as long as the process lives.
+// What has been written is made safe before. An unmount that does not end goes on in a thread of its own: it
+// has given back what it can, and answers the MDSs for the rest as long as the process lives. It is begun
+// also where nothing can be written any more, as after an eviction.
 void Mount::UnmountInTime() {
     Environment::LeaveRunning();
-    CEPHFS(ceph_sync_fs, mount_);
-    std::packaged_task<void()> unmount([mount = mount_] {
-        if (LIBCEPHFS(ceph_unmount)(mount) == 0) ReleaseMount(mount);
+    const int synced = LIBCEPHFS(ceph_sync_fs)(mount_);
+    std::packaged_task<int()> unmount([mount = mount_] {
+        const int result = LIBCEPHFS(ceph_unmount)(mount);
+        if (result == 0) ReleaseMount(mount);
+        return result;
     });
-    const auto unmounted = unmount.get_future();
+    auto unmounted = unmount.get_future();
     std::thread(std::move(unmount)).detach();
-    unmounted.wait_for(unmount_limit);
+    const bool ended = unmounted.wait_for(unmount_limit) == std::future_status::ready;
+    Check("ceph_sync_fs", synced);
+    if (ended) Check("ceph_unmount", unmounted.get());
 }
 
 void CheckParent(const char* syscall, ceph_mount_info* mount, const EntryPath& path) {
