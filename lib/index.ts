@@ -107,21 +107,15 @@ export type { Bytes, Comparison, OmapComparison, OmapEntries } from './rados/wri
 export { WriteOperation } from './rados/write-operation.js'
 export type { ConfigOption, Qos, QosChange, QosLimit } from './rbd/config.js'
 export { Config } from './rbd/config.js'
+export type { CopyOptions, DeepCopyOptions } from './rbd/copy.js'
 export type { DiffOptions } from './rbd/diff.js'
 export type { ExportDiffOptions } from './rbd/diff-format.js'
 export { DiffFormatError } from './rbd/diff-format.js'
 export type { FormatEncryptionOptions, LoadEncryptionOptions } from './rbd/encryption.js'
 export type { Extent } from './rbd/extents.js'
 export type { Feature, ImageFlag, OperationFeature } from './rbd/features.js'
-export type {
-  CopyOptions,
-  ImageParent,
-  ImageStat,
-  ImageWatcher,
-  LinkedImage,
-  ResizeOptions,
-} from './rbd/image.js'
 export { Image } from './rbd/image.js'
+export type { ImageParent, ImageStat, ImageWatcher, LinkedImage } from './rbd/image-info.js'
 export type { ImageWatchListener } from './rbd/image-watch.js'
 export { ImageWatch } from './rbd/image-watch.js'
 export type { Fadvise, IoOptions, WriteZeroesOptions } from './rbd/io.js'
@@ -132,6 +126,7 @@ export { Metadata } from './rbd/metadata.js'
 export type { CreateImageOptions, ImageLayout } from './rbd/options.js'
 export type { QuiesceHooks, WatchQuiesceOptions } from './rbd/quiesce.js'
 export { QuiesceWatch } from './rbd/quiesce.js'
+export type { ResizeOptions } from './rbd/resize.js'
 export type {
   CreateSnapshotOptions,
   RemoveSnapshotOptions,

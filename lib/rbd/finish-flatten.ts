@@ -14,7 +14,8 @@ import type { NativeReadStep } from '../rados/bindings.js'
 import { Decoder } from '../rados/decoder.js'
 import type { Pool } from '../rados/pool.js'
 import { WriteOperation } from '../rados/write-operation.js'
-import type { Image, ImageParent } from './image.js'
+import type { Image } from './image.js'
+import type { ImageParent } from './image-info.js'
 import {
   ask,
   childrenObject,

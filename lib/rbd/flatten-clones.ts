@@ -1,6 +1,6 @@
 import type { ProgressOptions } from '../call.js'
 import { ImageNotFoundError } from '../errors.js'
-import type { LinkedImage } from './image.js'
+import type { LinkedImage } from './image-info.js'
 import type { Snapshot } from './snapshot.js'
 
 /** librbd would do so itself, and not look for objects that are missing. Progress is in clones, and parts of one. */

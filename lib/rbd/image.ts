@@ -1,21 +1,12 @@
 import type { Readable, Writable } from 'node:stream'
 import { type CallOptions, call, type ProgressOptions } from '../call.js'
-import {
-  checkBoolean,
-  checkBytes,
-  checkInteger,
-  checkName,
-  checkOneOf,
-  checkOptions,
-  outOfRange,
-  wrongType,
-  wrongValue,
-} from '../check.js'
-import { InvalidArgumentError, NotFoundError, type Resource, ShrinkNotAllowedError } from '../errors.js'
+import { checkBoolean, checkInteger, checkName, checkOptions } from '../check.js'
+import type { Resource } from '../errors.js'
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import type { ImageHandle } from './bindings.js'
 import { Config } from './config.js'
+import { type CopyOptions, copyImage, type DeepCopyOptions, deepCopyImage } from './copy.js'
 import { type DiffOptions, diff } from './diff.js'
 import { type ExportDiffOptions, exportDiff, importDiff } from './diff-format.js'
 import {
@@ -25,92 +16,24 @@ import {
   loadEncryption,
 } from './encryption.js'
 import type { Extent } from './extents.js'
-import {
-  checkFeatures,
-  type Feature,
-  featuresOf,
-  flagsOf,
-  type ImageFlag,
-  type OperationFeature,
-  operationFeaturesOf,
-} from './features.js'
+import { checkFeatures, type Feature, featuresOf, flagsOf, operationFeaturesOf } from './features.js'
 import { markFlatten } from './finish-flatten.js'
+import type { ImageParent, ImageStat, ImageWatcher, LinkedImage } from './image-info.js'
 import { type ImageWatch, type ImageWatchListener, startImageWatch } from './image-watch.js'
 import { ImageIo } from './io.js'
+import { listChildren, listDescendants } from './linked-images.js'
 import { listSnapshots } from './listing.js'
 import { AdvisoryLock, ExclusiveLock } from './lock.js'
 import { Metadata } from './metadata.js'
 import { copyMissingObjects } from './missing-objects.js'
-import { ask, getSize, headerObject } from './object-class.js'
-import { type ImageLayout, imageOptionNames, imageOptions } from './options.js'
+import { sparseSizeOf } from './options.js'
 import { type QuiesceHooks, type QuiesceWatch, startQuiesceWatch, type WatchQuiesceOptions } from './quiesce.js'
+import { type ResizeOptions, resizeImage } from './resize.js'
 import { checkRoom } from './room.js'
 import { type CreateSnapshotOptions, createFlags, Snapshot, type SnapshotInfo } from './snapshot.js'
 import { checkNextSnapshot } from './snapshot-removal.js'
 import { createReadStream, createWriteStream, type ReadStreamOptions, type WriteStreamOptions } from './streams.js'
 import { exportTo, importFrom, type TransferOptions } from './transfer.js'
-
-export interface ImageStat {
-  /** As when the image was opened. */
-  name: string
-  /** Stays the same when the image is renamed. */
-  id: string
-  /** In bytes. */
-  size: number
-  /** The size of the objects that hold the data, in bytes. */
-  objectSize: number
-  /** How many objects the image would take if it were full. */
-  objects: number
-  /** log2 of the object size. */
-  order: number
-  blockNamePrefix: string
-  format: 1 | 2
-  features: Feature[]
-  operationFeatures: OperationFeature[]
-  flags: ImageFlag[]
-  /** In bytes. */
-  stripeUnit: number
-  stripeCount: number
-  /** How much of the parent a clone still shows, in bytes. */
-  overlap: number
-  /** The id of the pool that holds the data, where it is not the image's own. */
-  dataPoolId?: number
-  createdAt: Date
-  /** Exact to `rbd_atime_update_interval`, 60 s by default. */
-  accessedAt: Date
-  /** Exact to `rbd_mtime_update_interval`, 60 s by default. */
-  modifiedAt: Date
-}
-
-/** An image as another one's parent, child or descendant. */
-export interface LinkedImage {
-  poolId: number
-  /** Absent when the pool is gone. */
-  pool?: string
-  namespace: string
-  id: string
-  name: string
-  inTrash: boolean
-}
-
-export interface ImageParent extends LinkedImage {
-  snapshot: { id: number; name: string }
-}
-
-export interface ImageWatcher {
-  /** As the OSD sees it, such as `127.0.0.1:0/1234567890`; what a blocklist names. */
-  address: string
-  /** The client's id, as in `client.4123`. */
-  client: number
-  cookie: bigint
-}
-
-export interface ResizeOptions extends ProgressOptions {
-  /** Must be true to make the image smaller, which discards its end. Default: false. */
-  allowShrink?: boolean | undefined
-}
-
-export interface CopyOptions extends ProgressOptions, ImageLayout {}
 
 /**
  * An open image. Named as when it was opened: a rename by somebody else does not show in `name`.
@@ -200,13 +123,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @implements rbd_list_children3
    */
   async children(options: CallOptions = {}): Promise<LinkedImage[]> {
-    const list = (handle: ImageHandle) => call(this.resource, options, token => native.imageChildren(handle, token))
-    try {
-      return await list(this.handle)
-    } catch (error) {
-      if (!(error instanceof NotFoundError)) throw error
-      return this.#listOnAnother(list)
-    }
+    return listChildren(this, options)
   }
 
   /**
@@ -215,32 +132,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @implements rbd_list_descendants
    */
   async descendants(options: CallOptions = {}): Promise<LinkedImage[]> {
-    const list = (handle: ImageHandle) => call(this.resource, options, token => native.imageDescendants(handle, token))
-    if (this.closed) return list(this.handle)
-    // On an open image librbd 16.2 waits for ever when a snapshot of it is made meanwhile.
-    return this.#listOnAnother(list)
-  }
-
-  /**
-   * librbd looks at one snapshot after the other, and fails if one that it has yet to look at has gone with its last clone.
-   * An image that is open read-only never hears of that, so it is opened anew.
-   */
-  async #listOnAnother(list: (handle: ImageHandle) => Promise<LinkedImage[]>): Promise<LinkedImage[]> {
-    for (let tries = 1; ; tries++) {
-      await using another = await this.#openAnother()
-      try {
-        return await list(another.handle)
-      } catch (error) {
-        if (!(error instanceof NotFoundError) || tries === 10) throw error
-      }
-    }
-  }
-
-  /** By its id, for another image may have its name by now. Those of the old format have names only. */
-  async #openAnother(): Promise<Image> {
-    const { id } = await this.stat()
-    const options = { readOnly: true, snapshot: this.snapshotName ?? undefined }
-    return id === '' ? this.pool.openImage(this.name, options) : this.pool.openImageById(id, options)
+    return listDescendants(this, options)
   }
 
   /** The group the image is in, or null. @implements rbd_get_group */
@@ -391,41 +283,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @implements rbd_resize2
    */
   async resize(size: number, options: ResizeOptions = {}): Promise<void> {
-    checkBytes('size', size)
-    checkOptions(options, ['allowShrink'])
-    const { allowShrink = false, ...callOptions } = options
-    checkBoolean('allowShrink', allowShrink)
-    const { signal } = callOptions
-    const mayGrow = this.pool.whenFull !== 'wait' && size > (await this.#wholeSize({ signal }))
-    if (mayGrow) await checkRoom(this, this.path, signal, 'image')
-    try {
-      await call(this.resource, callOptions, (token, onProgress) =>
-        native.imageResize(this.handle, size, allowShrink, onProgress, token),
-      )
-    } catch (error) {
-      if (!allowShrink && error instanceof InvalidArgumentError) throw await this.#shrinkError(size, error)
-      throw error
-    } finally {
-      this.forgetSize()
-    }
-  }
-
-  /** With the header of an encrypted image, which librbd leaves out once it is loaded. */
-  async #wholeSize(options: CallOptions): Promise<number> {
-    const { id, size } = await this.stat(options)
-    if (!this.encrypted || id === '') return size
-    const [header] = await ask(this.pool.handle, headerObject(id), [getSize], this.resource, options)
-    return header.size
-  }
-
-  /** librbd says EINVAL and no more. */
-  async #shrinkError(size: number, error: InvalidArgumentError): Promise<Error> {
-    const current = await this.#wholeSize({})
-    if (size >= current) return error
-    return new ShrinkNotAllowedError(
-      `${error.code}: ${size} bytes is less than ${current}, and allowShrink is not set, ${error.syscall} '${this.path}'`,
-      error,
-    )
+    await resizeImage(this, size, options)
   }
 
   /**
@@ -506,10 +364,10 @@ export class Image extends ImageIo implements AsyncDisposable {
    */
   async sparsify(options: ProgressOptions & { sparseSize?: number | undefined } = {}): Promise<void> {
     checkOptions(options, ['sparseSize'])
-    const { sparseSize = defaultSparseSize, ...callOptions } = options
-    checkSparseSize(sparseSize)
+    const { sparseSize, ...callOptions } = options
+    const bytes = sparseSizeOf(sparseSize)
     await call(this.resource, callOptions, (token, onProgress) =>
-      native.imageSparsify(this.handle, sparseSize, onProgress, token),
+      native.imageSparsify(this.handle, bytes, onProgress, token),
     )
   }
 
@@ -533,7 +391,6 @@ export class Image extends ImageIo implements AsyncDisposable {
    * waiting only: the copy is made all the same.
    *
    * @param pool - Where the copy goes; it may be in another cluster.
-   * @param options.sparseSize - Zeroes of at least this length in bytes become holes. Default: 4 KiB.
    * @throws {ImageExistsError}
    * @throws {PoolNotFoundError} there is no such namespace, or data pool
    * @throws {InvalidArgumentError} settings that do not go together
@@ -542,17 +399,8 @@ export class Image extends ImageIo implements AsyncDisposable {
    *
    * @implements rbd_copy_with_progress4
    */
-  async copy(pool: Pool, name: string, options: CopyOptions & { sparseSize?: number | undefined } = {}): Promise<void> {
-    this.#checkPool(pool)
-    checkName('name', name)
-    checkOptions(options, [...imageOptionNames, 'sparseSize'])
-    const { sparseSize = defaultSparseSize, ...rest } = options
-    checkSparseSize(sparseSize)
-    const [layout, callOptions] = imageOptions(rest)
-    const resource: Resource = { kind: 'image', name: `${pool.path}/${name}` }
-    await call(resource, callOptions, (token, onProgress) =>
-      native.imageCopy(this.handle, pool.handle, name, layout, sparseSize, onProgress, token),
-    )
+  async copy(pool: Pool, name: string, options: CopyOptions = {}): Promise<void> {
+    await copyImage(this, pool, name, options)
   }
 
   /**
@@ -560,8 +408,6 @@ export class Image extends ImageIo implements AsyncDisposable {
    * only: the copy is made all the same.
    *
    * @param pool - Where the copy goes; to another cluster only with `flatten`.
-   * @param options.flatten - Copy what a clone shows of its parent too, so that the copy is none. Default: false.
-   * @param options.cloneFormat - Of the copy of a clone, as for `pool.cloneImage()`.
    * @throws {ImageExistsError}
    * @throws {PoolNotFoundError} there is no such namespace, or data pool
    * @throws {InvalidArgumentError} settings that do not go together; or the parent's snapshot is not protected, and the
@@ -571,30 +417,8 @@ export class Image extends ImageIo implements AsyncDisposable {
    *
    * @implements rbd_deep_copy_with_progress
    */
-  async deepCopy(
-    pool: Pool,
-    name: string,
-    options: CopyOptions & { flatten?: boolean | undefined; cloneFormat?: 1 | 2 | undefined } = {},
-  ): Promise<void> {
-    this.#checkPool(pool)
-    checkName('name', name)
-    checkOptions(options, [...imageOptionNames, 'flatten', 'cloneFormat'])
-    const { flatten = false, cloneFormat, ...rest } = options
-    const [layout, callOptions] = imageOptions(rest)
-    if (cloneFormat !== undefined) layout.cloneFormat = checkOneOf('cloneFormat', cloneFormat, [1, 2])
-    if (checkBoolean('flatten', flatten)) layout.flatten = 1
-    else if (!(await this.pool.cluster.isSameAs(pool.cluster, callOptions))) {
-      throw wrongValue('pool', "in the image's own cluster, or the copy flattened", pool.path)
-    }
-    const resource: Resource = { kind: 'image', name: `${pool.path}/${name}` }
-    await call(resource, callOptions, (token, onProgress) =>
-      native.imageDeepCopy(this.handle, pool.handle, name, layout, onProgress, token),
-    )
-  }
-
-  /** By this image's own pool, for the two modules would import each other. */
-  #checkPool(value: unknown): void {
-    if (!(value instanceof this.pool.constructor)) throw wrongType('pool', 'a Pool', value)
+  async deepCopy(pool: Pool, name: string, options: DeepCopyOptions = {}): Promise<void> {
+    await deepCopyImage(this, pool, name, options)
   }
 
   /** The snapshot of that name, which need not exist. */
@@ -767,14 +591,4 @@ export class Image extends ImageIo implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close()
   }
-}
-
-/** In bytes. */
-const defaultSparseSize = 4096
-
-function checkSparseSize(value: number): number {
-  if (!Number.isInteger(Math.log2(checkInteger('sparseSize', value, 1)))) {
-    throw outOfRange('sparseSize', 'a power of two', value)
-  }
-  return value
 }

@@ -5,7 +5,8 @@ import type { IoctxHandle } from '../rados/bindings.js'
 import { UnreadableError } from '../rados/decoder.js'
 import type { Pool } from '../rados/pool.js'
 import { featuresOf, flagsOf } from './features.js'
-import type { Image, ImageParent, ImageStat } from './image.js'
+import type { Image } from './image.js'
+import type { ImageParent, ImageStat } from './image-info.js'
 import {
   ask,
   askOfEach,

@@ -62,3 +62,11 @@ function checkObjectSize(value: unknown): number {
   }
   return size
 }
+
+/** The shortest stretch of zeroes that becomes a hole, in bytes. */
+export function sparseSizeOf(size = 4096): number {
+  if (!Number.isInteger(Math.log2(checkInteger('sparseSize', size, 1)))) {
+    throw outOfRange('sparseSize', 'a power of two', size)
+  }
+  return size
+}
