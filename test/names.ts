@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import t from 'tap'
-import { defaultIqnPrefix as iqnPrefix } from '../src/config.js'
 import { imageName, imageOf, iqnOf, prefixOf } from '../src/names.js'
+import { defaultIqnPrefix as iqnPrefix } from '../src/settings.js'
 
 const hash = (taskId: string) => createHash('sha256').update(taskId).digest('hex').slice(0, 8)
 const named = (tenantId: string, name: string, taskId = 'task') => imageName({ taskId, tenantId, name }, iqnPrefix)

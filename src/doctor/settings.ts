@@ -2,8 +2,9 @@
 import { readFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { type Config, ConfigError, dashboardNeeds, readConfig, togetherSettings } from '../config.js'
+import { type Config, ConfigError, readConfig } from '../config.js'
 import { messageOf } from '../errors.js'
+import { dashboardNeeds, togetherSettings } from '../settings.js'
 import { type Examination, Trouble, Unknown } from './examination.js'
 
 /** Stands for a broker that is not named rightly, so that the rest can be looked at. */

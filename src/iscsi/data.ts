@@ -1,7 +1,7 @@
 /** What jobs say of access to targets. */
 import { BlockList, isIP } from 'node:net'
 import { z } from 'zod'
-import { chapPassword, chapPasswordIs, chapUser, chapUserIs } from '../config.js'
+import { chapPassword, chapPasswordIs, chapUser, chapUserIs } from '../settings.js'
 
 const mostRules = 64
 const longestName = 223

@@ -7,9 +7,9 @@
  */
 import { z } from 'zod'
 import { type Cluster, ObjectNotFoundError, type Pool, type RadosObject } from '../../lib/index.js'
-import { defaultIqnPrefix } from '../config.js'
 import { JobError } from '../errors.js'
 import { iqnOf } from '../names.js'
+import { defaultIqnPrefix } from '../settings.js'
 
 const namespace = 'cephkit.iscsi'
 const objectPrefix = 'exposed/'

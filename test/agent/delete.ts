@@ -1,6 +1,6 @@
 import t from 'tap'
-import { defaultIqnPrefix } from '../../src/config.js'
 import { imageName } from '../../src/names.js'
+import { defaultIqnPrefix } from '../../src/settings.js'
 import { TestSite } from '../support/broker.js'
 import { rbdJson, run, testCluster } from '../support/cluster.js'
 import { golden } from '../support/golden.js'

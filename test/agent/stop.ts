@@ -1,6 +1,6 @@
 import t from 'tap'
-import { defaultIqnPrefix } from '../../src/config.js'
 import { imageName } from '../../src/names.js'
+import { defaultIqnPrefix } from '../../src/settings.js'
 import { TestSite, until } from '../support/broker.js'
 import { golden } from '../support/golden.js'
 

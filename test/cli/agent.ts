@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { MiB } from '../../lib/index.js'
-import { defaultIqnPrefix } from '../../src/config.js'
 import { imageName } from '../../src/names.js'
+import { defaultIqnPrefix } from '../../src/settings.js'
 import { TestSite, until } from '../support/broker.js'
 
 const main = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url))

@@ -1,10 +1,11 @@
 /** Targets of two real gateways, which the Dashboard makes and real initiators see. */
 import t, { type Test } from 'tap'
 import { type Cluster, type Image, MiB, type Pool } from '../../lib/index.js'
-import { defaultIqnPrefix, readTargetConfig } from '../../src/config.js'
+import { readTargetConfig } from '../../src/config.js'
 import { openDriver, type Target, type TargetDriver } from '../../src/iscsi/driver.js'
 import { TargetStamps } from '../../src/iscsi/target-stamps.js'
 import { iqnOf } from '../../src/names.js'
+import { defaultIqnPrefix } from '../../src/settings.js'
 import { until } from '../support/broker.js'
 import { testCluster } from '../support/cluster.js'
 import type { Gateway } from '../support/gateway-lab/gateway.js'
