@@ -46,7 +46,10 @@ export class CephError extends Error {
   readonly syscall: string
   /** What it was called on, such as `rbd/tenant-a/vm-1@base`. */
   readonly resource: string
-  /** Whether the same call may succeed later, with nothing changed by the caller. */
+  /**
+   * Whether the same call may succeed later, with nothing changed by the caller; after a NotConnectedError, on a new watch,
+   * mount or connection only.
+   */
   readonly retryable: boolean
 
   /** @internal */

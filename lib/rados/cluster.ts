@@ -33,7 +33,7 @@ export interface ConnectOptions extends CallOptions {
   /** Ceph's own options, by their names in ceph.conf; they win over the file. */
   options?: Record<string, string> | undefined
   /**
-   * How long to wait for the cluster, in milliseconds, whole seconds at least: to connect, and for each answer of a
+   * How long to wait for the cluster, in milliseconds, rounded up to whole seconds: to connect, and for each answer of a
    * monitor, an OSD or an MDS. Default: 30,000, except where `options` or the file set `client_mount_timeout` (which counts
    * for MDSs), `rados_mon_op_timeout` or `rados_osd_op_timeout`. 0 waits for ever.
    */

@@ -359,8 +359,8 @@ export class RadosObject {
    *
    * @param listener - Called with each notification. What it returns, or the promise of it, is the reply; the notifier
    *   waits for it.
-   * @param options.timeout - After how many milliseconds without a sign of life the OSD drops the watch, whole seconds
-   *   at least. Default: the cluster's own, 30 s.
+   * @param options.timeout - After how long without a sign of life the OSD drops the watch, in milliseconds, rounded up to whole
+   *   seconds. Default: the cluster's own, 30 s.
    * @throws {ObjectNotFoundError}
    *
    * @implements rados_watch3
@@ -385,7 +385,7 @@ export class RadosObject {
   /**
    * Tells all who watch the object, and waits for their replies.
    *
-   * @param options.timeout - For how long to wait, in milliseconds, whole seconds at least. Default: 10,000.
+   * @param options.timeout - For how long to wait, in milliseconds, rounded up to whole seconds. Default: 10,000.
    * @returns Who replied, and who did not in time.
    * @throws {ObjectNotFoundError}
    *

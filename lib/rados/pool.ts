@@ -531,7 +531,7 @@ export class Pool implements AsyncDisposable {
    * there. So it is, too, where somebody else removed the snapshot by then. Opening it, and so `image.flatten()`, gives an
    * ImageNotFoundError.
    *
-   * Resolves with true when the clone is none any more, and can be opened. Resolves with false, and changes nothing, if there is nothing
+   * Resolves with true when the image is a clone no more, and can be opened. Resolves with false, and changes nothing, if there is nothing
    * to finish, or it is not certain that all is copied: the flatten was not begun by `image.flatten()`, or the whole pool
    * of the parent is gone. An abort ends the waiting only.
    *

@@ -200,7 +200,7 @@ export interface RbdBindings {
   imageRemoveMetadata(image: ImageHandle, key: string, token?: Token): Promise<void>
   imageListMetadata(image: ImageHandle, after: string, limit: number, token?: Token): Promise<[string, string][]>
   imageListConfig(image: ImageHandle, token?: Token): Promise<NativeConfigOption[]>
-  imageWatchers(image: ImageHandle, token?: Token): Promise<{ address: string; client: number; cookie: bigint }[]>
+  imageWatchers(image: ImageHandle, token?: Token): Promise<{ address: string; client: bigint; cookie: bigint }[]>
 
   imageForgetSize(image: ImageHandle): void
   /** In these, `end` is where the range ends: its offset and its length together. */

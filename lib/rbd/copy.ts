@@ -12,7 +12,7 @@ export interface CopyOptions extends ProgressOptions, ImageLayout {
 }
 
 export interface DeepCopyOptions extends ProgressOptions, ImageLayout {
-  /** Copy what a clone shows of its parent too, so that the copy is none. Default: false. */
+  /** Copy what a clone shows of its parent too, so that the copy is not a clone. Default: false. */
   flatten?: boolean | undefined
   /** Of the copy of a clone, as for `pool.cloneImage()`. */
   cloneFormat?: 1 | 2 | undefined

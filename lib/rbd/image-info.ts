@@ -51,7 +51,7 @@ export interface ImageParent extends LinkedImage {
 export interface ImageWatcher {
   /** As the OSD sees it, such as `127.0.0.1:0/1234567890`; what a blocklist names. */
   address: string
-  /** The client's id, as in `client.4123`. */
-  client: number
+  /** The client's id, as in `client.4123`: what `cluster.instanceId()` gives. */
+  client: bigint
   cookie: bigint
 }

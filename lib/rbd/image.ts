@@ -141,7 +141,8 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * How many bytes have data, counted in whole objects as `rbd du` does. With the feature `fast-diff` this reads the
+   * How many bytes have data, counted in whole objects. Of an image with snapshots `rbd du` shows another number: what was
+   * written since the last one, which is to be given as `from`. With the feature `fast-diff` this reads the
    * object map only; without, it asks for every object. Progress is in bytes. Abort stops it.
    *
    * @param options.from - Only what was written after this snapshot. Default: all.
@@ -329,8 +330,8 @@ export class Image extends ImageIo implements AsyncDisposable {
    * What librbd would leave out, because an object map can be wrong after a death, is copied first. To find it, each object
    * that the map has is looked for, 64 at a time, before there is any progress.
    *
-   * Whose process dies when all is copied, and the parent not yet taken away, cannot open the image any more:
-   * `pool.finishFlatten()` takes it away then.
+   * If the process dies when all is copied, and the parent not yet taken away, nobody can open the image any more:
+   * `pool.finishFlatten()` takes the parent away then.
    *
    * @throws {InvalidArgumentError} the image is no clone
    * @throws {ReadOnlyImageError}
@@ -387,7 +388,7 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * Copies the image as it is, without its snapshots; a copy of a clone is none. Progress is in bytes. Abort ends the
+   * Copies the image as it is, without its snapshots; the copy of a clone is not a clone. Progress is in bytes. Abort ends the
    * waiting only: the copy is made all the same.
    *
    * @param pool - Where the copy goes; it may be in another cluster.

@@ -98,7 +98,8 @@ export abstract class ImageIo {
   }
 
   /**
-   * Writes. The data must not be changed until this has settled, and an abort does not end that.
+   * Writes. Resolves when librbd has the data, which may be in its cache: it is safe after `flush()`, or `close()`. So it is
+   * with all that writes. The data must not be changed until this has settled, and an abort does not end that.
    *
    * @param offset - In bytes.
    * @throws {InvalidArgumentError} it goes beyond the end of the image: nothing is written

@@ -270,8 +270,9 @@ Array Watchers(Image& image) {
     const Cleanup cleanup([&] { rbd_watchers_list_cleanup(watchers.data(), watchers.size()); });
     Array result;
     for (const auto& watcher : watchers) {
+        const Opaque client{static_cast<uint64_t>(watcher.id)};
         result.push_back(
-            Object{{"address", watcher.addr}, {"client", watcher.id}, {"cookie", Opaque{watcher.cookie}}});
+            Object{{"address", watcher.addr}, {"client", client}, {"cookie", Opaque{watcher.cookie}}});
     }
     return result;
 }

@@ -5,7 +5,7 @@ import { BlockedError, type Blocker } from '../errors.js'
 /** The clients that have the image open, except this one. */
 export async function othersAt(image: Image): Promise<ImageWatcher[]> {
   const own = await image.pool.cluster.instanceId()
-  return (await image.watchers()).filter(({ client }) => BigInt(client) !== own)
+  return (await image.watchers()).filter(({ client }) => client !== own)
 }
 
 /** The same, without what serves its target to initiators: that goes with the target. @param openers - How many do. */
@@ -17,7 +17,9 @@ export async function strangersAt(image: Image, openers: number): Promise<ImageW
 export function openBy(path: string, watchers: readonly ImageWatcher[]): BlockedError {
   const by = watchers.map(({ address, client }) => `${address} (client.${client})`)
   const message = `${path} is open${by.length > 0 ? ` by ${by.join(', ')}` : ''}`
-  const blockers = watchers.map(({ address, client }): Blocker => ({ kind: 'watcher', name: address, client }))
+  const blockers = watchers.map(
+    ({ address, client }): Blocker => ({ kind: 'watcher', name: address, client: Number(client) }),
+  )
   return new BlockedError('IMAGE_BUSY', message, blockers, { retryable: true })
 }
 

@@ -57,9 +57,9 @@ t.test('the clients that have an image open are its watchers', async t => {
   await pool.createImage('disk', { size: MiB })
   await using image = await pool.openImage('disk')
   const watchers = await image.watchers()
-  t.match(watchers, [{ client: Number(await pool.cluster.instanceId()), cookie: BigInt }])
+  t.match(watchers, [{ client: await pool.cluster.instanceId(), cookie: BigInt }])
   const [theirs] = (await rbdJson('status', image.path)).watchers
-  t.match(watchers[0], { address: theirs.address, client: theirs.client, cookie: BigInt(theirs.cookie) })
+  t.match(watchers[0], { address: theirs.address, client: BigInt(theirs.client), cookie: BigInt(theirs.cookie) })
   await using reader = await pool.openImage('disk', { readOnly: true })
   t.equal((await reader.watchers()).length, 1, 'who only reads is none')
   await image.close()

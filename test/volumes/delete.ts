@@ -40,7 +40,7 @@ t.test('storage.delete', async t => {
     t.same(result.blockers, [
       { kind: 'child', name: `${poolName}/${clone}` },
       { kind: 'snapshot', name: 'theirs' },
-      { kind: 'watcher', name: watcher?.address, client: watcher?.client },
+      { kind: 'watcher', name: watcher?.address, client: Number(watcher?.client) },
     ])
     t.equal((await image.listSnapshots()).length, before)
     await image.close()

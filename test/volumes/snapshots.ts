@@ -183,7 +183,7 @@ t.test('snapshots of volumes', async t => {
       ok: false,
       code: 'IMAGE_BUSY',
       retryable: true,
-      blockers: [{ kind: 'watcher', name: watcher?.address, client: watcher?.client }],
+      blockers: [{ kind: 'watcher', name: watcher?.address, client: Number(watcher?.client) }],
       rollback: { complete: true, leftovers: [] },
     })
     await image.close()
