@@ -131,6 +131,13 @@ export async function open<H extends Handle>(
   }
 }
 
+/** Closes what was opened for a call that is over. Who has aborted does not wait, and so does not hear of it either. */
+export async function closeAfter(handle: Handle, { signal }: Pick<CallOptions, 'signal'>): Promise<void> {
+  const closed = native.close(handle)
+  if (signal?.aborted) closed.catch(() => {})
+  else await closed
+}
+
 async function stoppable<T>(
   signal: AbortSignal | undefined,
   onProgress: OnProgress | undefined,

@@ -202,7 +202,7 @@ export async function inTurn<T>(
         lateness = new Lateness(turns, begunAt + limit.limitMs)
         native.abort(token)
       }
-      return inTime(resource, () => begin(token), limit, onLate)
+      return inTime(resource, () => begin(token), limit, { onLate, signal: options?.signal })
     })
   } finally {
     if (running) running.then(end, end)
@@ -241,10 +241,12 @@ async function inTime<T>(
   resource: Resource,
   begin: () => Promise<T>,
   { limitMs, latest }: Limit,
-  onLate: () => void = () => {},
+  { onLate = () => {}, signal }: { onLate?: () => void; signal?: AbortSignal | undefined } = {},
 ): Promise<T> {
   if (limitMs === 0) return begin()
   let timer: NodeJS.Timeout | undefined
+  // Nobody waits for it any more, and the process need not either.
+  const ignore = signal && onAbort(signal, () => timer?.unref())
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
       onLate()
@@ -255,5 +257,6 @@ async function inTime<T>(
     return await Promise.race([begin(), late])
   } finally {
     clearTimeout(timer)
+    ignore?.()
   }
 }

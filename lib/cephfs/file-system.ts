@@ -252,6 +252,9 @@ export class FileSystem extends FileTree implements AsyncDisposable {
   }
 }
 
+/** As long as a timer can wait. */
+const longestTimeoutMs = 2 ** 31 - 1
+
 /** `cluster.mountFileSystem()`. @internal */
 export async function mountFileSystem(cluster: Cluster, options: MountOptions): Promise<FileSystem> {
   checkOptions(options, ['name', 'root', 'uid', 'gid', 'readOnly'])
@@ -264,7 +267,7 @@ export async function mountFileSystem(cluster: Cluster, options: MountOptions): 
   const resource: Resource = { kind: 'fileSystem', name: `${name ?? 'the default file system'}:${root}` }
   const seconds = Number(await cluster.getOption('client_mount_timeout', callOptions))
   const turns = new Turns()
-  const limitMs = seconds * 1000
+  const limitMs = Math.min(seconds * 1000, longestTimeoutMs)
   const handle = await openMount(turns, limitMs, resource, callOptions, token =>
     native.fileSystemMount(cluster.handle, name ?? null, root, uid ?? ownId, gid ?? ownId, token),
   )

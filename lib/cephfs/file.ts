@@ -115,12 +115,14 @@ export class File implements AsyncDisposable {
   async write(data: Bytes | NodeJS.ArrayBufferView, options: ReadOptions = {}): Promise<{ bytesWritten: number }> {
     const view = typeof data === 'string' ? checkData('data', data) : checkView('data', data)
     const { bytes, position, callOptions } = ioArguments(view, options)
+    // Of memory that is transferred away meanwhile it would be 0: there is an exception then, and not a shorter file.
+    const { length } = bytes
     let done = 0
     do {
       const part = bytes.subarray(done, done + bytesAtOnce)
       const at = position === ownPosition ? ownPosition : position + done
       done += await this.#call(callOptions, token => native.fileWrite(this.#handle, part, at, token))
-    } while (done < bytes.length)
+    } while (done < length)
     return { bytesWritten: done }
   }
 

@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { type CallOptions, call, open, type ProgressOptions } from '../call.js'
+import { type CallOptions, call, closeAfter, open, type ProgressOptions } from '../call.js'
 import {
   checkBoolean,
   checkBytes,
@@ -284,10 +284,10 @@ export class Pool implements AsyncDisposable {
           if (batch.length < objectsPerBatch) return
         }
       } finally {
-        await native.close(list)
+        await closeAfter(list, callOptions)
       }
     } finally {
-      if (all) await native.close(ioctx)
+      if (all) await closeAfter(ioctx, callOptions)
     }
   }
 
@@ -512,15 +512,25 @@ export class Pool implements AsyncDisposable {
     )
     const handle = await (snapshot === null
       ? opening
-      : opening.catch(error => this.#whichIsMissing(which, snapshot, error)))
+      : opening.catch(error => this.#whichIsMissing(which, snapshot, error, callOptions)))
     return new Image(this, handle, { name, snapshot, readOnly })
   }
 
   /** librbd does not say whether it was the image or the snapshot, or the snapshot's object map. */
-  async #whichIsMissing(which: { name: string } | { id: string }, snapshot: string, error: unknown): Promise<never> {
+  async #whichIsMissing(
+    which: { name: string } | { id: string },
+    snapshot: string,
+    error: unknown,
+    options: CallOptions,
+  ): Promise<never> {
     if (!(error instanceof ImageNotFoundError)) throw error
-    await using image = await this.#open(which, { readOnly: true })
-    const isListed = (await image.listSnapshots()).some(({ name }) => name === snapshot)
+    const image = await this.#open(which, { ...options, readOnly: true })
+    let isListed: boolean
+    try {
+      isListed = (await image.listSnapshots(options)).some(({ name }) => name === snapshot)
+    } finally {
+      await closeAfter(image.handle, options)
+    }
     const message = isListed ? 'it has no object map: its creation or removal was cut short, and it can be removed' : ''
     throw toCephError({ ...error, message }, { kind: 'snapshot', name: error.resource })
   }

@@ -33,10 +33,13 @@ export class ByteReader {
     if (this.#rest.length > 0 || (await this.#fill())) throw error()
   }
 
+  /** Until there are some bytes. */
   async #fill(): Promise<boolean> {
-    const { value, done } = await this.#source.next()
-    if (done) return false
-    this.#rest = toBuffer(value)
+    while (this.#rest.length === 0) {
+      const { value, done } = await this.#source.next()
+      if (done) return false
+      this.#rest = toBuffer(value)
+    }
     return true
   }
 }

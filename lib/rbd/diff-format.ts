@@ -7,6 +7,7 @@ import { checkBoolean, checkCallOptions, checkName, checkOptions, wrongType } fr
 import { toCephError } from '../errors.js'
 import { ByteReader } from './byte-reader.js'
 import { ChunkWriter, chunkBytes, chunksInFlight } from './chunks.js'
+import { wholeDiff } from './diff.js'
 import { type Extent, nonZero, pieces } from './extents.js'
 import type { Image } from './image.js'
 import { Progress } from './progress.js'
@@ -53,7 +54,7 @@ async function* encode(
   const size = await image.size()
   const progress = new Progress(size, options)
   yield header(image, from, size)
-  const extents = image.diff({ from, wholeObject, includeParent: true, length: size })
+  const extents = wholeDiff(image, size, { from, wholeObject, includeParent: true, length: size })
   for await (const { offset, length, data } of readAhead(image, extents, chunkBytes, chunksInFlight - 1)) {
     if (data === null || nonZero(data).next().done) {
       yield record(tags.zero, offset, length)

@@ -4,6 +4,7 @@ import { checkBoolean, checkInteger, checkName, checkOptions } from '../check.js
 import type { Resource } from '../errors.js'
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
+import { onAnother } from './another.js'
 import type { ImageHandle } from './bindings.js'
 import { Config } from './config.js'
 import { type CopyOptions, copyImage, type DeepCopyOptions, deepCopyImage } from './copy.js'
@@ -158,9 +159,15 @@ export class Image extends ImageIo implements AsyncDisposable {
     const { from, includeParent = false, ...callOptions } = options
     if (from !== undefined) checkName('from', from)
     checkBoolean('includeParent', includeParent)
-    return call(this.resource, callOptions, (token, onProgress) =>
-      native.imageUsedBytes(this.handle, from ?? null, includeParent, onProgress, token),
-    )
+    const count = (handle: ImageHandle) =>
+      call(this.resource, callOptions, (token, onProgress) =>
+        native.imageUsedBytes(handle, from ?? null, includeParent, onProgress, token),
+      )
+    if (!this.encrypted) return count(this.handle)
+    // librbd's size is without the header then, and would leave out as much at the end. What its cache has, only this one sees.
+    const { signal } = callOptions
+    if (!this.readOnly) await this.flush({ signal })
+    return onAnother(this, { signal }, another => count(another.handle))
   }
 
   /**

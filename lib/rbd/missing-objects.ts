@@ -32,7 +32,11 @@ export async function copyMissingObjects(image: Image, options: Options): Promis
   const missing = await withDataPool(image, stat.dataPoolId, options, ioctx =>
     missingOf(marked, image, ioctx, stat.blockNamePrefix, options),
   )
-  if (missing.length > 0) await copy(image, id, missing, layout, options)
+  if (missing.length === 0) return
+  if (!image.encrypted) return copy(image, missing, layout, options)
+  // As it is, without the encryption.
+  await using plain = await image.pool.openImageById(id, options)
+  await copy(plain, missing, layout, options)
 }
 
 function withDataPool<T>(
@@ -67,14 +71,12 @@ async function missingOf(
 }
 
 /** To write what is there already, if it still is, has librbd copy the object, and changes nothing. */
-async function copy(image: Image, id: string, objects: readonly number[], layout: Layout, options: Options) {
-  // As it is, without an encryption that this one may have loaded.
-  await using plain = await image.pool.openImageById(id, options)
+async function copy(image: Image, objects: readonly number[], layout: Layout, options: Options): Promise<void> {
   for (const object of objects) {
     const offset = offsetOf(object, layout)
-    const data = await plain.read(offset, Math.min(sector, layout.size - offset), options)
+    const data = await image.read(offset, Math.min(sector, layout.size - offset), options)
     try {
-      await plain.compareAndWrite(offset, data, data, options)
+      await image.compareAndWrite(offset, data, data, options)
     } catch (error) {
       // Somebody has written there, and so the object is there.
       if (!(error instanceof MismatchError)) throw error

@@ -1,4 +1,4 @@
-import { type CallOptions, open } from '../call.js'
+import { type CallOptions, closeAfter, open } from '../call.js'
 import type { Resource } from '../errors.js'
 import { native } from '../native.js'
 import type { IoctxHandle } from '../rados/bindings.js'
@@ -22,6 +22,6 @@ export async function inPool<T>(
   try {
     return await work(ioctx)
   } finally {
-    await native.close(ioctx)
+    await closeAfter(ioctx, options)
   }
 }

@@ -1,4 +1,6 @@
+import { constants } from 'node:os'
 import type { CallOptions } from '../call.js'
+import { toCephError } from '../errors.js'
 import type { Image } from './image.js'
 import { ask, getSnapshot, headerObject } from './object-class.js'
 
@@ -18,4 +20,15 @@ export async function checkStillThere(image: Image, options: CallOptions = {}): 
   const resource = { kind: 'snapshot', name: image.path } as const
   // By its id, for there may be another one of that name by now.
   await ask(image.pool.handle, headerObject(id), [getSnapshot(opened?.id ?? 0)], resource, options)
+}
+
+/**
+ * To be called with what there was of a part of the image that must be there: what comes after it would be taken for the rest.
+ *
+ * @throws {InvalidArgumentError} the image became smaller
+ */
+export function checkWhole(image: Image, count: number, length: number): void {
+  if (count === length) return
+  const message = 'the image became smaller while it was read'
+  throw toCephError({ errno: -constants.errno.EINVAL, syscall: 'rbd_aio_read2', message }, image.resource)
 }

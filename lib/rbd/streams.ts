@@ -1,13 +1,13 @@
 /** Images as streams, with a bounded number of requests in flight. */
-import { constants } from 'node:os'
 import { Readable, Writable } from 'node:stream'
 import { destroyOnAbort } from '../abort.js'
 import { checkBoolean, checkBytes, checkInteger, checkMembers, wrongType } from '../check.js'
-import { AbortError, toCephError } from '../errors.js'
+import { AbortError } from '../errors.js'
 import { ChunkWriter, chunkBytes, chunksInFlight } from './chunks.js'
+import { wholeDiff } from './diff.js'
 import { type Extent, pieces, withHoles } from './extents.js'
 import type { Image } from './image.js'
-import { checkStillThere } from './still-there.js'
+import { checkStillThere, checkWhole } from './still-there.js'
 
 export interface ReadStreamOptions {
   /** Where to begin, in bytes. Default: 0. */
@@ -71,7 +71,7 @@ async function* extentsToRead(
   const length = end - start
   if (length <= 0) return
   if (!skipHoles) return yield { offset: start, length, exists: true }
-  yield* withHoles(image.diff({ wholeObject: true, includeParent: true, offset: start, length }), start, end)
+  yield* withHoles(wholeDiff(image, end, { wholeObject: true, includeParent: true, offset: start, length }), start, end)
 }
 
 /** A piece of an image, and what is in it; null for a hole. */
@@ -114,13 +114,6 @@ async function readPiece(image: Image, { offset, length, exists }: Extent): Prom
   const data = await image.read(offset, length)
   checkWhole(image, data.length, length)
   return { offset, length, data }
-}
-
-/** What comes after a read that was short would be taken for what was not read. */
-export function checkWhole(image: Image, count: number, length: number): void {
-  if (count === length) return
-  const message = 'the image became smaller while it was read'
-  throw toCephError({ errno: -constants.errno.EINVAL, syscall: 'rbd_aio_read2', message }, image.resource)
 }
 
 /** `Image.createWriteStream()`. */

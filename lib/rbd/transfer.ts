@@ -7,15 +7,15 @@ import { checkCallOptions, checkKey, checkOneOf, checkOptions, outOfRange, wrong
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import { forEachInFlight, pieceBytes, writeNonZero } from './chunks.js'
+import { wholeDiff } from './diff.js'
 import { type Extent, nonZero, pieces, unpackExtents, withHoles } from './extents.js'
 import type { Image } from './image.js'
 import { type CreateImageOptions, type ImageLayout, imageOptionNames } from './options.js'
 import { Progress } from './progress.js'
 import { checkForQcow2, convertFromImage, convertToImage, qcow2Size } from './qcow2.js'
 import { consume } from './source.js'
-import { checkStillThere } from './still-there.js'
+import { checkStillThere, checkWhole } from './still-there.js'
 import { importStream } from './stream-import.js'
-import { checkWhole } from './streams.js'
 
 const formats = ['raw', 'qcow2'] as const
 
@@ -134,7 +134,7 @@ async function undone(error: unknown, undo: () => Promise<unknown>): Promise<unk
 async function exportRaw(image: Image, file: FileHandle, progress: Progress): Promise<void> {
   const { signal, total: size } = progress
   await file.truncate(size)
-  const data = image.diff({ wholeObject: true, includeParent: true, length: size, signal })
+  const data = wholeDiff(image, size, { wholeObject: true, includeParent: true, length: size, signal })
   await forEachInFlight(dataPieces(withHoles(data, 0, size), progress), async ({ offset, length }, buffer) => {
     const piece = buffer.subarray(0, length)
     checkWhole(image, await image.read(offset, piece, { signal, fadvise }), length)

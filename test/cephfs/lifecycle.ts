@@ -222,3 +222,9 @@ t.test('connections of their own for any number of mounts', async t => {
   await other.close()
   t.ok(again.closed)
 })
+
+t.test('a time-out as long as there can be', async t => {
+  const cluster = await testCluster(t, { timeout: 2 ** 31 - 1 })
+  await using files = await cluster.mountFileSystem()
+  t.ok((await files.stat('/')).isDirectory())
+})

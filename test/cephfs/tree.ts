@@ -166,6 +166,11 @@ answer(hashlib.sha256(files.read(fd, 0, 1 << 26)).hexdigest())`,
   t.equal(sums, createHash('sha256').update(data).digest('hex'))
   await files.truncate('/large', 5)
   t.equal((await files.readFile('/large')).toString(), '01234')
+
+  await using file = await files.open('/taken', 'w')
+  const writing = file.write(data)
+  structuredClone(data.buffer, { transfer: [data.buffer as ArrayBuffer] })
+  await t.rejects(writing, { name: 'TypeError', message: /detached/ })
 })
 
 t.test('200 files are made at once, and listed in batches', async t => {

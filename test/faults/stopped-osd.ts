@@ -101,6 +101,27 @@ t.test('a call on an OSD that stays away rejects in time', async t => {
   t.ok(performance.now() - started < 8000)
 })
 
+t.test('an abort is heard at once, whatever there is to be closed', async t => {
+  const { pool, stop, cont } = await stackThatHangs(t)
+  await pool.createImage('disk', { size: MiB })
+  await using disk = await pool.openImage('disk')
+  const calls: Record<string, (options: { signal: AbortSignal }) => Promise<unknown>> = {
+    'a listing of objects': options => pool.listObjects(options).next(),
+    'a listing of descendants': options => disk.descendants(options),
+    'a snapshot that is not there': options => pool.openImage('disk', { ...options, snapshot: 'missing' }),
+  }
+  for (const [what, begin] of Object.entries(calls)) {
+    stop()
+    const abort = new AbortController()
+    const call = begin({ signal: abort.signal })
+    setTimeout(() => abort.abort(), 200)
+    const started = performance.now()
+    await t.rejects(call, { name: 'AbortError' }, what)
+    t.ok(performance.now() - started < 5_000, what)
+    cont()
+  }
+})
+
 const hanging = fileURLToPath(new URL('../support/exit-while-hanging.js', import.meta.url))
 
 t.test('a worker thread that ends leaves librbd the data that it still sends', async t => {

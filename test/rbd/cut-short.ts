@@ -135,6 +135,14 @@ t.test('objects that an object map has, and that are not there', async t => {
     t.same(await wrongObjects(other, content), [])
   })
 
+  await t.test('also where this client keeps the exclusive lock', async t => {
+    await using image = await clone(pool, base, 'kept')
+    await loseObjects(pool, image, lost)
+    await image.exclusiveLock.acquire()
+    await image.flatten()
+    t.same(await wrongObjects(image, content), [])
+  })
+
   await t.test('also where the snapshot is to be removed', async t => {
     const last = await parent.createSnapshot('last')
     await pool.cloneImage(last, 'of last', { cloneFormat: 2 })

@@ -194,6 +194,7 @@ t.test('what is no diff, or not a whole one, is refused', async t => {
     'zeroes beyond the end': [take(diff('z', le64(MiB, 2 ** 40), 'e')), { name: 'InvalidArgumentError' }],
   })
   t.ok(new DiffFormatError('') instanceof Error)
+  await image.importDiff(Readable.from([diff('e'), Buffer.alloc(0)]))
   const source = Readable.from([diff('x', Buffer.alloc(1000))])
   await t.rejects(image.importDiff(source), wrong)
   t.ok(source.destroyed, 'and its source is destroyed')

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { type Image, MiB, type QuiesceHooks, type WatchQuiesceOptions } from '../../lib/index.js'
+import { type Image, MiB, type QuiesceHooks, RadosObject, type WatchQuiesceOptions } from '../../lib/index.js'
 import { rbdJson, run, testPool } from '../support/cluster.js'
 import { until } from '../support/process.js'
 
@@ -133,6 +133,23 @@ t.test('where this process has not written, a quiesce() that never settles fails
   await using asking = await (await other.cluster.openPool('rbd', { namespace: pool.namespace })).openImage('disk')
   await t.rejects(asking.createSnapshot('one'), { name: 'TimeoutError', syscall: 'rbd_snap_create2', retryable: true })
   t.notOk(watch.closed)
+})
+
+t.test('hooks that do not come into force leave nothing behind', async t => {
+  const image = await disk(t)
+  const { notify } = RadosObject.prototype
+  const failing: Record<string, typeof notify> = {
+    'an error': () => Promise.reject(new Error('no answer')),
+    'an abort': (_payload, options) => new Promise((_, reject) => options?.signal?.addEventListener('abort', reject)),
+  }
+  for (const [how, fail] of Object.entries(failing)) {
+    RadosObject.prototype.notify = fail
+    t.teardown(() => Object.assign(RadosObject.prototype, { notify }))
+    await t.rejects(hooked(image, {}, { signal: AbortSignal.timeout(500) }), how)
+    RadosObject.prototype.notify = notify
+    t.ok(await until(async () => (await image.watchers()).length === 1, limitMs), how)
+    await snap(image, how.slice(3))
+  }
 })
 
 t.test('several hooks of one image all run, and one of them is enough to refuse', async t => {

@@ -10,7 +10,7 @@ import { finished, pipeline } from 'node:stream/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createGunzip, createGzip, gunzipSync } from 'node:zlib'
 import t, { type Test } from 'tap'
-import { AbortError, type Image, KiB, MiB, type Pool } from '../../lib/index.js'
+import { AbortError, type CallOptions, type Image, KiB, MiB, type Pool } from '../../lib/index.js'
 import { testPool } from '../support/cluster.js'
 import { testFolder } from '../support/golden.js'
 import { until } from '../support/process.js'
@@ -372,5 +372,28 @@ t.test('an image that becomes smaller while it is read is an error, and no end',
     Object.assign(image, { read: shrinking })
     const wrong = { name: 'InvalidArgumentError', syscall: 'rbd_aio_read2', message: /became smaller/ }
     await t.rejects(read(image), wrong, how)
+  }
+})
+
+t.test('so is one that becomes smaller where nothing of it is read', async t => {
+  const pool = await testPool(t)
+  const folder = await testFolder(t)
+  const reads: Record<string, (image: Image) => Promise<unknown>> = {
+    'as a stream': image => buffer(image.createReadStream({ skipHoles: true })),
+    'as a diff': image => buffer(image.exportDiff()),
+    'to a file': image => image.exportTo(join(folder, 'raw')),
+  }
+  for (const [how, read] of Object.entries(reads)) {
+    await using image = await empty(pool, how.replaceAll(' ', '-'), 12 * MiB)
+    await image.write(0, Buffer.alloc(MiB, 1))
+    const original = image.stat.bind(image)
+    // Between the size, which comes first, and what there is of it.
+    const shrinking = async (options?: CallOptions) => {
+      Object.assign(image, { stat: original })
+      await image.resize(9 * MiB, { allowShrink: true })
+      return original(options)
+    }
+    Object.assign(image, { stat: shrinking })
+    await t.rejects(read(image), { name: 'InvalidArgumentError', message: /became smaller/ }, how)
   }
 })
