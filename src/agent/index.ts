@@ -230,9 +230,10 @@ export class Agent {
     const {
       agentId,
       ceph,
-      journal: { keepMs },
+      journal: { keepMs, takeover },
     } = this.#config
-    const journal = await Journal.open({ cluster, poolName: ceph.volumePool, agentId, keepMs, log: this.#log })
+    const options = { cluster, poolName: ceph.volumePool, agentId, keepMs, takeover, log: this.#log }
+    const journal = await Journal.open(options)
     this.#takeDown.unshift(() => journal.close())
     journal.lost.addEventListener('abort', () => this.#onLost(journal.lost.reason), { once: true })
     // At the very end, when the connection is closed: then nothing is under way, and whoever comes next need not wait.

@@ -209,8 +209,9 @@ export class Session implements AsyncDisposable {
       this.#logOf(job.action, job).debug('takes long: its message goes back to the queue meanwhile')
       return 'again'
     } catch (error) {
-      if (error instanceof NotDoneError || error instanceof InterruptedError) return 'left'
-      throw error
+      if (!(error instanceof NotDoneError || error instanceof InterruptedError)) throw error
+      // Where this process goes on, somebody else has the job by now: it is waited for when the message comes again.
+      return runner.isEnding ? 'left' : 'again'
     } finally {
       release()
     }

@@ -2,10 +2,11 @@
 import { z } from 'zod'
 import type { OpenDirectory } from '../../lib/index.js'
 import type { Config } from '../config.js'
-import { InvalidJobError } from '../errors.js'
-import type { Plan } from '../jobs/actions.js'
+import { InvalidJobError, JobError } from '../errors.js'
+import type { Plan, Services } from '../jobs/actions.js'
 import { isWellFormed } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
+import type { TenantBase } from './base.js'
 import { InvalidTenantError } from './errors.js'
 import { directoryName } from './spec.js'
 import type { Tenants } from './tenants.js'
@@ -89,6 +90,18 @@ function planAt(at: string, { fileSystem, tenantBase }: Config['cephfs']): Place
 function join(base: string, at: string): string {
   if (at === '/') return base
   return base === '/' ? at : base + at
+}
+
+/**
+ * The tenants that the plan is for. A job that is gone on with may be of another agent, or of a time before the settings were
+ * changed, and there may be a tenant of that name where the tenants are now.
+ */
+export function tenantsOf({ tenants, config }: Services, { image, path, at }: PlacePlan): TenantBase {
+  if (planAt(at, config.cephfs).image === image) return tenants
+  throw new JobError(
+    'OTHER_TENANT_BASE',
+    `${path} is not where the tenants of this agent are, ${config.cephfs.tenantBase}`,
+  )
 }
 
 /** The tenant's directory if it is one, or that at the path. No symbolic link is followed. */

@@ -15,7 +15,16 @@ import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
 import { onceLetGo } from './base.js'
 import { TenantNotFoundError } from './errors.js'
-import { directoryPath, openPlace, type PlacePlan, planPath, planTenant, tenantNamedBy, tenantOf } from './place.js'
+import {
+  directoryPath,
+  openPlace,
+  type PlacePlan,
+  planPath,
+  planTenant,
+  tenantNamedBy,
+  tenantOf,
+  tenantsOf,
+} from './place.js'
 import { directoryName, quotaShape } from './spec.js'
 
 const place = { path: directoryPath().optional(), tenantId: directoryName().optional() }
@@ -85,7 +94,7 @@ export function planQuotaClear(job: JobMessage, data: Place, config: Config): Qu
 
 function at<T>(services: Services, plan: PlacePlan, work: (directory: OpenDirectory) => Promise<T>): Promise<T> {
   const use = () =>
-    services.tenants.use(async known => {
+    tenantsOf(services, plan).use(async known => {
       await using directory = await openPlace(known, plan)
       return await work(directory)
     })

@@ -7,7 +7,7 @@ import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
 import { orWhy } from '../volumes/volume.js'
 import { onceLetGo } from './base.js'
-import { type PlacePlan, planTenant, tenantOf } from './place.js'
+import { type PlacePlan, planTenant, tenantOf, tenantsOf } from './place.js'
 import { directoryName } from './spec.js'
 
 export const tenantDeleteData = dataSchema({
@@ -30,18 +30,22 @@ interface DeletePlan extends PlacePlan {
 /** What is removed is gone: a job that fails in the middle is not undone, and another one goes on with it. */
 export const deleteTenant = Saga.of<Services, DeletePlan>()
   .step('found', {
-    make: (services, { tenant, snapshots }) =>
-      onceLetGo(services, () => services.tenants.use(known => known.beginDelete(tenant, { snapshots }))),
+    make: (services, plan) => {
+      const { tenant, snapshots } = plan
+      const begin = () => tenantsOf(services, plan).use(known => known.beginDelete(tenant, { snapshots }))
+      return onceLetGo(services, begin)
+    },
     undo: async (_services, found) => {
       if (found) throw new JobError('NOT_UNDONE', 'some of it is removed')
     },
     leaves: (_services, { path }) => ({ kind: 'tenant', name: path }),
   })
   .step('removed', {
-    make: async (services, { tenant, snapshots }, { found }) => {
+    make: async (services, plan, { found }) => {
       if (!found) return 0
-      const { tenants, signal } = services
-      const finish = () => tenants.use(known => known.finishDelete(tenant, { snapshots, signal }))
+      const { signal } = services
+      const { tenant, snapshots } = plan
+      const finish = () => tenantsOf(services, plan).use(known => known.finishDelete(tenant, { snapshots, signal }))
       return orWhy(signal, onceLetGo(services, finish))
     },
   })

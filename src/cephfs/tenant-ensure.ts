@@ -5,7 +5,7 @@ import { dataSchema } from '../jobs/data.js'
 import type { JobMessage } from '../jobs/message.js'
 import { Saga } from '../jobs/saga.js'
 import { onceLetGo } from './base.js'
-import { type PlacePlan, planTenant, tenantOf } from './place.js'
+import { type PlacePlan, planTenant, tenantOf, tenantsOf } from './place.js'
 import { quotaOf } from './quota-jobs.js'
 import { directoryName, type Tenant, tenantShape } from './spec.js'
 import type { EnsuredTenant, TenantMaker } from './tenants.js'
@@ -37,25 +37,27 @@ interface EnsurePlan extends PlacePlan {
 
 export const ensureTenant = Saga.of<Services, EnsurePlan>()
   .step('directory', {
-    find: (services, { tenant, maker }) =>
+    find: (services, plan) =>
       onceLetGo(services, async () => {
-        const isMade = await services.tenants.useOrMake(known => known.isOf(tenant, maker))
+        const isMade = await tenantsOf(services, plan).useOrMake(known => known.isOf(plan.tenant, plan.maker))
         return isMade ? { made: true } : undefined
       }),
-    make: async ({ tenants }, { tenant, maker }) => ({
-      made: await tenants.useOrMake(known => known.claim(tenant, maker)),
+    make: async (services, plan) => ({
+      made: await tenantsOf(services, plan).useOrMake(known => known.claim(plan.tenant, plan.maker)),
     }),
-    undo: async ({ tenants }, { made }, { tenant, maker }) => {
-      if (made) await tenants.use(async known => (await known.isOf(tenant, maker)) && known.delete(tenant))
+    undo: async (services, { made }, plan) => {
+      const { tenant, maker } = plan
+      if (!made) return
+      await tenantsOf(services, plan).use(async known => (await known.isOf(tenant, maker)) && known.delete(tenant))
     },
     leaves: (_services, { path }) => ({ kind: 'tenant', name: path }),
   })
   .step('tenant', {
     // What it has mended stays so when it fails.
-    make: (services, { wanted }, { directory }) =>
+    make: (services, plan, { directory }) =>
       onceLetGo(services, () =>
-        services.tenants.use(async known => {
-          const ensured = await known.furnish(wanted, directory.made)
+        tenantsOf(services, plan).use(async known => {
+          const ensured = await known.furnish(plan.wanted, directory.made)
           await known.files.sync()
           return ensured
         }),

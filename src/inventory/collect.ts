@@ -3,6 +3,7 @@ import type { Cluster, ImageDetails, Pool, UnreadableImage } from '../../lib/ind
 import { ImageNotFoundError, PoolNotFoundError, TimeoutError } from '../../lib/index.js'
 import { baseSnapshot } from '../catalog.js'
 import type { Config } from '../config.js'
+import { listAllExposures } from '../iscsi/exposure.js'
 import type { Exposing, TargetKeeper } from '../iscsi/keeper.js'
 import type { Logger } from '../log.js'
 import { orLeftOut } from './left-out.js'
@@ -17,7 +18,10 @@ const volumeSchema = z.object({
   usedBytes: bytes.optional().describe('in whole objects, as rbd du counts'),
   iqn: z.string().optional().describe('while it is exposed over iSCSI'),
   portal: z.object({ host: z.string().optional(), ip: z.string(), port: z.int() }).optional(),
-  isAttached: z.boolean().optional().describe('whether an initiator has a session with it'),
+  isAttached: z
+    .boolean()
+    .optional()
+    .describe('whether an initiator has a session with it; absent where that is for another agent to know'),
 })
 
 const catalogImageSchema = z.object({
@@ -117,11 +121,24 @@ async function collectVolumes(source: Source): Promise<InventoryVolume[]> {
   })
 }
 
-/** What is not exposed, no initiator can have a session with. */
-async function exposings({ targets, log }: Source): Promise<(name: string) => Partial<Exposing>> {
-  if (targets === undefined) return () => ({ isAttached: false })
-  const exposings = await orLeftOut(targets.describe(), log, 'iSCSI targets')
-  return name => (exposings === undefined ? {} : (exposings.get(name) ?? { isAttached: false }))
+/** What is not exposed, no initiator can have a session with. What another agent exposes, that one knows more of. */
+async function exposings(source: Source): Promise<(name: string) => Partial<Exposing>> {
+  const { targets, log } = source
+  const own =
+    targets === undefined ? new Map<string, Exposing>() : await orLeftOut(targets.describe(), log, 'iSCSI targets')
+  const others = await orLeftOut(exposedByOthers(source), log, 'iSCSI targets of other agents')
+  const isKnown = own !== undefined && others !== undefined
+  return name => own?.get(name) ?? others?.get(name) ?? (isKnown ? { isAttached: false } : {})
+}
+
+async function exposedByOthers({ cluster, config }: Source): Promise<Map<string, Partial<Exposing>>> {
+  const byName = new Map<string, Partial<Exposing>>()
+  for (const [agent, { exposures, unreadable }] of await listAllExposures(cluster, config.ceph.volumePool)) {
+    if (agent === config.agentId) continue
+    for (const { name } of unreadable) byName.set(name, {})
+    for (const { name, iqn } of exposures) byName.set(name, { iqn })
+  }
+  return byName
 }
 
 /** A pool that does not exist is an empty catalog; one that cannot be read is not. */

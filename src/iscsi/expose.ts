@@ -71,7 +71,7 @@ export async function exposureBefore(services: Services, plan: VolumePlan): Prom
 
 export async function putBack(services: Services, before: Exposure | null, plan: VolumePlan): Promise<void> {
   if (before === null) await needKeeper(services, plan).hide(plan, true)
-  else await exposeAgain(services, before)
+  else await exposeAgain(services, plan, before)
 }
 
 async function expose(services: Services, plan: ExposePlan, { before }: { before: Exposure | null }): Promise<Way> {

@@ -96,9 +96,9 @@ export async function hide(services: Services, plan: VolumePlan, force: boolean)
   return (await keeperOf(services, plan)?.hide(plan, force)) ?? false
 }
 
-/** Makes the exposure what it was. */
-export async function exposeAgain(services: Services, exposure: Exposure): Promise<void> {
-  await services.targets?.putBack(exposure)
+/** Makes the exposure what it was. @throws {JobError} ISCSI_NOT_CONFIGURED, OTHER_GATEWAY */
+export async function exposeAgain(services: Services, plan: VolumePlan, exposure: Exposure): Promise<void> {
+  await needKeeper(services, plan).putBack(exposure)
 }
 
 /** Does something to the volume that needs it closed. @throws {BlockedError} TARGET_BUSY */

@@ -85,6 +85,8 @@ export class Recovery {
     this.#waiting = new Set()
     for (const agent of await this.#agents()) {
       await this.#shutOut(agent)
+      // Those that are gone have been shut out by now.
+      if (!(await this.#surroundings.journal.goesOnWith(agent))) continue
       for await (const entry of this.#surroundings.journal.records.listOpen(agent)) {
         if (this.#stopping.signal.aborted) return
         await this.#lookAt(agent, entry, before).catch(error => this.#leaveAlone(agent, entry, before, error))
@@ -158,12 +160,9 @@ export class Recovery {
     log.info({ job: taskId, action }, 'a result that no message has come for is published')
   }
 
-  /** Undefined for another agent of which a process is there, or may be: it does so itself, in its own time. */
-  async #keepMsOf(agent: string): Promise<number | undefined> {
+  async #keepMsOf(agent: string): Promise<number> {
     const { config, journal } = this.#surroundings
     if (agent === config.agentId) return config.journal.keepMs
-    // Those that are gone have been shut out by now.
-    if ((await journal.records.listInstances(agent)).length > 0) return undefined
     return (await journal.records.keepMsOf(agent)) ?? config.journal.keepMs
   }
 
@@ -173,8 +172,8 @@ export class Recovery {
     this.#nextCollection = Date.now() + Math.min(config.journal.keepMs, collectIntervalMs)
     let collected = 0
     for (const agent of await this.#agents()) {
-      const keepMs = await this.#keepMsOf(agent)
-      if (keepMs !== undefined) collected += await journal.collect(agent, new Date(Date.now() - keepMs))
+      if (!(await journal.goesOnWith(agent))) continue
+      collected += await journal.collect(agent, new Date(Date.now() - (await this.#keepMsOf(agent))))
     }
     if (collected > 0) log.info({ records: collected }, 'old records are removed from the journal')
   }

@@ -9,7 +9,10 @@ import { failed, type JobMessage, type JobResult, readJob, succeeded } from './m
 import { KeyedQueue } from './queue.js'
 import { InterruptedError } from './saga.js'
 
-/** The agent is stopping, and has not begun the job, or not come to its end: it stays in the queue, or in the journal. */
+/**
+ * The job has no outcome here. The agent is stopping, and has not begun it, or not come to its end: it stays in the queue, or in
+ * the journal; or somebody else has it.
+ */
 export class NotDoneError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options)
@@ -64,6 +67,11 @@ export class JobRunner {
     this.#interrupt = AbortSignal.any([this.#giveUp.signal, services.journal.lost])
     // Each job in hand listens.
     setMaxListeners(0, this.#interrupt)
+  }
+
+  /** Whether what has not been done stays so, as far as this process is concerned. */
+  get isEnding(): boolean {
+    return this.#stopping || this.#interrupt.aborted
   }
 
   /** From now on no job begins. Resolves when those that run are done. */
@@ -172,7 +180,7 @@ export class JobRunner {
 
   #inOrder(image: string | undefined, work: () => Promise<Answer>): Promise<Answer> {
     const unlessStopping = () => {
-      if (this.#stopping || this.#interrupt.aborted) throw new NotDoneError('not begun')
+      if (this.isEnding) throw new NotDoneError('not begun')
       return work()
     }
     return image === undefined ? unlessStopping() : this.#queue.run(image, unlessStopping)
@@ -187,7 +195,7 @@ export class JobRunner {
   async #finish(entry: Entry): Promise<Answer> {
     const { outcome } = entry.record
     if (outcome !== undefined) return { result: outcome, settle: () => entry.settle() }
-    await entry.lock()
+    for (let left = await entry.lock(); left !== undefined; left = await entry.lock()) await this.#finish(left)
     const startedAt = performance.now()
     const result = await this.#run(entry)
     await entry.finish(result)

@@ -11,6 +11,8 @@ interface Surroundings {
   records: Records
   locks: ImageLocks
   patience: Patience
+  /** Takes the job in hand that a process which is gone had the image for. Undefined: there is none, or it is for others. */
+  takeOverLeft: (image: string) => Promise<Entry | undefined>
   onFinished: () => void
 }
 
@@ -57,16 +59,23 @@ export class Entry implements Ledger {
     return holderOf(owner, job.agentId, job.taskId)
   }
 
-  /** Waits until the job has its image to itself. */
-  async lock(): Promise<void> {
+  /**
+   * Waits until the job has its image to itself.
+   *
+   * @returns Undefined; or another job, in hand by now, that has the image and is to come to its end before this one can have it.
+   */
+  async lock(): Promise<Entry | undefined> {
     const { image } = this.#record
-    if (image === undefined || this.#locked) return
-    const { locks, patience } = this.#surroundings
-    await patience.untilThere(async () => {
-      const acquire = () => locks.tryAcquire(image, this.#holder)
-      return (await patience.untilDone('the lock of an image', acquire)) || undefined
-    })
+    if (image === undefined || this.#locked) return undefined
+    const { locks, patience, takeOverLeft } = this.#surroundings
+    const found = await patience.untilThere(() =>
+      patience.untilDone('the lock of an image', async () => {
+        return (await locks.tryAcquire(image, this.#holder)) || (await takeOverLeft(image))
+      }),
+    )
+    if (found !== true) return found
     this.#locked = true
+    return undefined
   }
 
   /**

@@ -27,6 +27,8 @@ export interface JournalOptions {
   log: Logger
   /** Milliseconds after which a process that gives no sign of life counts as gone. Default: 30,000. */
   leaseMs?: number
+  /** Whether jobs of other agents are gone on with, of which no process is there. Default: false. */
+  takeover?: boolean
 }
 
 /** What a job is, when it begins. */
@@ -45,6 +47,7 @@ export class Journal {
   readonly records: Records
   readonly instance: Instance
   readonly #agentId: string
+  readonly #takeover: boolean
   readonly #locks: ImageLocks
   readonly #patience: Patience
   readonly #givenUp = new AbortController()
@@ -53,11 +56,12 @@ export class Journal {
   readonly #inHand = new Map<string, Entry>()
   #closing: Promise<void> | undefined
 
-  private constructor({ agentId, log }: JournalOptions, records: Records, instance: Instance) {
+  private constructor({ agentId, log, takeover = false }: JournalOptions, records: Records, instance: Instance) {
     this.records = records
     this.instance = instance
     this.#agentId = agentId
-    this.#locks = new ImageLocks(records.pool, instance)
+    this.#takeover = takeover
+    this.#locks = new ImageLocks(records, instance, agent => this.#isGoneOnWith(agent))
     const over = AbortSignal.any([this.#givenUp.signal, instance.lost])
     const alone = this.#alone.signal
     this.#patience = new Patience({ over, alone }, log, error => instance.lose('its connection is blocklisted', error))
@@ -113,6 +117,23 @@ export class Journal {
     }
     await this.records.enter(own.job.agentId, own.job.taskId, id)
     return this.#entry(own, { isNew: false, locked: false })
+  }
+
+  /** Whether this process goes on with what others of the agent have left: not if one of them is there, or may be. */
+  async goesOnWith(agent: string): Promise<boolean> {
+    if (agent === this.#agentId) return true
+    return this.#takeover && (await this.records.listInstances(agent)).length === 0
+  }
+
+  /** Whether any does, sooner or later. */
+  async #isGoneOnWith(agent: string): Promise<boolean> {
+    return agent === this.#agentId || this.#takeover || this.records.isAlive(agent)
+  }
+
+  async #takeOverLeft(image: string): Promise<Entry | undefined> {
+    const record = await this.#locks.left(image)
+    if (record === undefined || this.#inHand.has(key(record.job.agentId, record.job.taskId))) return undefined
+    return (await this.goesOnWith(record.job.agentId)) ? this.takeOver(record) : undefined
   }
 
   /** One that is finished, to be settled. @param by - Who has written its entry into the index. */
@@ -221,7 +242,10 @@ export class Journal {
   #newEntry(record: JobRecord, state: { isNew: boolean; locked: boolean; by: string }): Entry {
     const { agentId, taskId } = record.job
     const onFinished = () => this.#inHand.delete(key(agentId, taskId))
-    return new Entry({ records: this.records, locks: this.#locks, patience: this.#patience, onFinished }, record, state)
+    const takeOverLeft = (image: string) => this.#takeOverLeft(image)
+    const { records } = this
+    const surroundings = { records, locks: this.#locks, patience: this.#patience, takeOverLeft, onFinished }
+    return new Entry(surroundings, record, state)
   }
 
   #refresh(agent: string, task: string): void {

@@ -162,7 +162,7 @@ async function findDeletable(services: Services, plan: DeletePlan): Promise<Dele
 async function exposeUnlessGone(services: Services, before: Deletable | null, plan: DeletePlan): Promise<void> {
   if (before === null || before.exposure === null) return
   const found = await findVolume(services, plan)
-  if (found !== null && !found.isHalfRemoved) await exposeAgain(services, before.exposure)
+  if (found !== null && !found.isHalfRemoved) await exposeAgain(services, plan, before.exposure)
 }
 
 async function findVolume(

@@ -2,13 +2,17 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { MiB } from '../../lib/index.js'
+import { readConfig } from '../../src/agent/index.js'
 import { audit } from '../../src/audit/audit.js'
+import { actionOf } from '../../src/jobs/actions.js'
+import type { JobMessage } from '../../src/jobs/message.js'
+import type { JobRunner } from '../../src/jobs/runner.js'
 import { imageName } from '../../src/names.js'
 import { defaultIqnPrefix } from '../../src/settings.js'
 import { startAgentProcess } from '../support/agent-process.js'
 import { type Job, TestSite, until } from '../support/broker.js'
 import { golden } from '../support/golden.js'
-import { checkTidy, newJob, newRecord, openJournal, openRecords, outcomeOf } from '../support/journal.js'
+import { checkTidy, heldImages, newJob, newRecord, openJournal, openRecords, outcomeOf } from '../support/journal.js'
 import { BrokerProxy } from '../support/proxy.js'
 import { newRunner } from '../support/runner.js'
 
@@ -213,6 +217,59 @@ t.test('two jobs on one image, of two agents, do not meet', async t => {
   t.match((await removing).result, { ok: true, result: { deletedDisks: [{ image: name }] } })
 })
 
+t.test('a job that was cut short comes to its end before another one has its image', async t => {
+  const site = await TestSite.open(t)
+  const take = (runner: JobRunner, each: Job) => runner.take(Buffer.from(JSON.stringify(each))).answer
+  await using records = await openRecords(site)
+  for (const isCleared of [false, true]) {
+    const a = await newRunner(t, site)
+    const b = await newRunner(t, site)
+    const { job, name, goOn } = await waitingCreate(t, site)
+    const creating = take(a.runner, job)
+    await until('its record', () => records.read(site.agentId, job.taskId))
+    const remove = site.job('storage.delete', { refId: name })
+    const removing = isCleared ? undefined : take(b.runner, remove)
+    a.runner.giveUp()
+    await t.rejects(creating, { name: 'NotDoneError' })
+    await a.die()
+    if (isCleared) {
+      for (const about of await records.listInstances(site.agentId)) await b.journal.clearAfter(about)
+    }
+    const removed = removing ?? take(b.runner, remove)
+    await until('the first to be gone on with', async () => {
+      return (await records.read(site.agentId, job.taskId))?.owner === b.journal.instance.id
+    })
+    t.same((await records.read(site.agentId, remove.taskId))?.steps, [{ name: 'found' }], 'the other one waits')
+    await goOn()
+    t.match((await removed).result, { ok: true, result: { deletedDisks: [{ image: name }] } })
+    t.match((await records.read(site.agentId, job.taskId))?.outcome, { ok: true })
+    t.same(await heldImages(records), new Map())
+  }
+})
+
+t.test('a message whose job somebody else changes meanwhile is not kept', async t => {
+  const site = await TestSite.open(t)
+  const agent = await site.startAgent()
+  await using records = await openRecords(site)
+  const { job, name, goOn } = await waitingCreate(t, site)
+  await site.publish(job)
+  await until('the job', () => site.logs.some(line => line.job === job.taskId && line.msg === 'job begins'))
+  const remove = site.job('storage.delete', { refId: name }) as JobMessage
+  const plan = actionOf(remove).plan(remove, readConfig(site.environment))
+  await records.create(newRecord(remove, { plan, image: plan.image ?? '', steps: [{ name: 'found' }] }))
+  await records.enter(site.agentId, remove.taskId, '')
+  await delay(4_000) // more than one look at the journal
+  await site.publish(remove as Job)
+  await until('the message to be in hand', async () => {
+    return (await site.onBroker(channel => channel.checkQueue(site.taskQueue))).messageCount === 0
+  })
+  await records.cancel(site.agentId, remove.taskId)
+  await goOn()
+  t.match(await until('its result', () => site.resultsOf(remove as Job)[0]), { code: 'CANCELLED' })
+  await agent.stop()
+  t.equal((await site.onBroker(channel => channel.checkQueue(site.taskQueue))).messageCount, 0)
+})
+
 t.test('an agent whose connection is blocklisted', async t => {
   const site = await TestSite.open(t)
   await using records = await openRecords(site)
@@ -301,11 +358,15 @@ t.test('what an agent has left in the journal that never returns', async t => {
   })
 
   await t.test('is removed by one that may, in its time, and nothing of an agent that lives', async t => {
+    const retried = newJob(living.agentId, 'retried')
+    await records.create(newRecord(retried))
+    await records.enter(living.agentId, retried.taskId, '')
     const agent = await site.startAgent({ JOURNAL_KEEP_MS: '1000', JOURNAL_TAKEOVER: '1' })
     await until('the old one to be removed', async () => !(await records.read(gone.agentId, 'old')))
     await until('its result', () => site.results.some(({ body }) => body.taskId === 'unpublished'))
     await until('the other', () => site.results.some(({ body }) => body.taskId === 'unfinished'))
     await until('the one whose result was published', async () => !(await records.read(gone.agentId, 'unpublished')))
+    t.equal((await records.read(living.agentId, retried.taskId))?.owner, '')
     t.match(await tasksOf(gone.agentId), ['young', 'unfinished'], "as long as that agent's own setting says")
     t.same(await tasksOf(living.agentId), ['old', 'young'])
     await agent.stop()

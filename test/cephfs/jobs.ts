@@ -3,11 +3,14 @@ import { setTimeout as delay } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { GiB, MiB, OpenDirectory } from '../../lib/index.js'
 import { audit } from '../../src/audit/audit.js'
+import { actionOf } from '../../src/jobs/actions.js'
+import type { JobMessage } from '../../src/jobs/message.js'
 import { startAgentProcess } from '../support/agent-process.js'
 import { TestSite, until } from '../support/broker.js'
 import { run } from '../support/cluster.js'
-import { openRecords } from '../support/journal.js'
+import { newRecord, openRecords } from '../support/journal.js'
 import { until as untilLong } from '../support/process.js'
+import { newRunner } from '../support/runner.js'
 import { evictProcess, userWith } from '../support/tenants.js'
 
 /** A site whose tenants are in a directory of its own, and a mount of all to look at them. */
@@ -259,3 +262,33 @@ t.test('a node that has no file system does all else', async t => {
   const result = await site.perform(job('tenant.ensure', { uid: 20_001, gid: 20_001 }))
   t.match(result, { ok: false, code: 'NOT_FOUND', error: /none-of-that-name/ })
 })
+
+t.test('a job that is gone on with where the tenants are elsewhere by now', async t => {
+  const { site, base, files, job, ensure } = await openSite(t)
+  const { runner, config } = await newRunner(t, site)
+  await using records = await openRecords(site)
+  const agent = await site.startAgent()
+  await ensure()
+  await agent.stop()
+  const elsewhere = { ...config, cephfs: { ...config.cephfs, tenantBase: '/elsewhere' } }
+  const jobs = [job('tenant.delete'), job('quota.clear'), job('tenant.ensure', { uid: 20_009, gid: 20_009 })] as JobMessage[]
+  for (const each of jobs) {
+    const plan = actionOf(each).plan(each, elsewhere)
+    const record = newRecord(each, { plan, image: plan.image ?? '', steps: [{ name: stepOf[each.action] ?? '' }] })
+    await records.create(record)
+    runner.resume(record)
+    const { outcome } = await until('the outcome', async () => {
+      const found = await records.read(each.agentId, each.taskId)
+      return found?.outcome && { outcome: found.outcome }
+    })
+    t.match(outcome, { ok: false, code: 'OTHER_TENANT_BASE', error: /\/elsewhere\/acme/ }, each.action)
+  }
+  t.match(await files.lstat(`${base}/acme/home`), { uid: 20_001 }, 'nothing is done to the tenant of that name')
+})
+
+/** The first. */
+const stepOf: Record<string, string> = {
+  'tenant.delete': 'found',
+  'quota.clear': 'before',
+  'tenant.ensure': 'directory',
+}

@@ -6,9 +6,14 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { MiB } from '../../lib/index.js'
-import { TestSite, until } from '../support/broker.js'
+import { type Inventory, readConfig } from '../../src/agent/index.js'
+import { listAllExposures } from '../../src/iscsi/exposure.js'
+import { actionOf } from '../../src/jobs/actions.js'
+import type { JobMessage } from '../../src/jobs/message.js'
+import { type Job, TestSite, until } from '../support/broker.js'
 import { run } from '../support/cluster.js'
 import { golden, testFolder } from '../support/golden.js'
+import { newRecord, openRecords } from '../support/journal.js'
 import { Attached, capacity, discover, identity, initiator, Tgt } from '../support/tgt.js'
 
 const user = 'settings-user'
@@ -428,4 +433,43 @@ t.test('where volumes are not exposed, all is as without iSCSI', async t => {
   t.match(inventory.volumes, [{ refId: disk.name, isAttached: false }])
   t.notOk('iqn' in inventory.volumes[0])
   t.match(await site.succeed(site.job('storage.delete', { refId: disk.refId })), { targetDeleted: false })
+})
+
+t.test('targets of another agent, which is on another host', async t => {
+  const { site, tgt, agent, pool } = await start(t)
+  await using records = await openRecords(site)
+  const { disk } = await site.succeed(site.job('storage.create', { name: 'web', sizeMB: 16 }))
+  const lists = () => listAllExposures(site.cluster, pool)
+  const [exposure] = (await lists()).get(site.agentId)?.exposures ?? []
+  await agent.stop()
+  await tgt.kill()
+  const here = await Tgt.start(t)
+  const another = { STORAGE_CONTROLLER_AGENT_ID: 'another', TASK_QUEUE: `${site.id}.tasks-of-another` }
+  t.teardown(() => site.onBroker(channel => channel.deleteQueue(another.TASK_QUEUE)))
+  const settings = { ...here.environment, ...another, JOURNAL_TAKEOVER: '1' }
+  await site.startAgent(settings)
+
+  await t.test('are told of in inventories, and not who is logged in', async t => {
+    const refresh = { ...site.job('inventory.refresh', {}), agentId: another.STORAGE_CONTROLLER_AGENT_ID }
+    await site.onBroker(async channel => channel.sendToQueue(another.TASK_QUEUE, Buffer.from(JSON.stringify(refresh))))
+    const result = await until('its result', () => site.resultsOf(refresh)[0])
+    const { inventory } = result.result as { inventory: Inventory }
+    const volume = inventory.volumes.find(({ refId }) => refId === disk.name)
+    t.match(volume, { iqn: disk.refId, isAttached: undefined })
+    t.notOk(Object.hasOwn(volume ?? {}, 'isAttached'))
+  })
+
+  await t.test('are not made here when a job of that agent is undone', async t => {
+    const job = site.job('storage.delete', { refId: disk.refId }) as JobMessage
+    const plan = actionOf(job).plan(job, readConfig(site.environment))
+    const made = { id: disk.id, hasSnapshots: false, origin: null, isHalfRemoved: false, exposure, children: [] }
+    const steps = [{ name: 'found', made }, { name: 'cleared' }]
+    await records.create(newRecord(job, { plan, image: plan.image ?? '', steps }))
+    await records.enter(site.agentId, job.taskId, '')
+    const result = await until('its result', () => site.resultsOf(job as Job)[0])
+    const leftovers = [{ kind: 'target', name: disk.refId, reason: /on its own host/ }]
+    t.match(result, { ok: false, code: 'OTHER_GATEWAY', rollback: { complete: false, leftovers } })
+    t.same(await here.names(), [])
+    t.same([...(await lists()).keys()], [site.agentId])
+  })
 })

@@ -23,6 +23,7 @@ export async function newRunner(t: Test, { environment }: TestSite) {
     cluster,
     poolName: config.ceph.volumePool,
     agentId: config.agentId,
+    takeover: config.journal.takeover,
     log,
   })
   let isDead = false
