@@ -7,11 +7,11 @@ import { checkBoolean, checkCallOptions, checkName, checkOptions, wrongType } fr
 import { toCephError } from '../errors.js'
 import { ByteReader } from './byte-reader.js'
 import { ChunkWriter, chunkBytes, chunksInFlight } from './chunks.js'
-import { wholeDiff } from './diff.js'
 import { type Extent, nonZero, pieces } from './extents.js'
 import type { Image } from './image.js'
 import { Progress } from './progress.js'
 import { consume } from './source.js'
+import { checkStillWhole } from './still-there.js'
 import { readAhead } from './streams.js'
 
 export interface ExportDiffOptions extends ProgressOptions {
@@ -54,7 +54,7 @@ async function* encode(
   const size = await image.size()
   const progress = new Progress(size, options)
   yield header(image, from, size)
-  const extents = wholeDiff(image, size, { from, wholeObject, includeParent: true, length: size })
+  const extents = image.diff({ from, wholeObject, includeParent: true, length: size })
   for await (const { offset, length, data } of readAhead(image, extents, chunkBytes, chunksInFlight - 1)) {
     if (data === null || nonZero(data).next().done) {
       yield record(tags.zero, offset, length)
@@ -64,6 +64,7 @@ async function* encode(
     }
     progress.at(offset + length)
   }
+  await checkStillWhole(image, size)
   yield Buffer.from(tags.end)
   progress.at(size)
 }

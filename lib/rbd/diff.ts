@@ -4,7 +4,7 @@ import { checkBoolean, checkBytes, checkName, checkOptions } from '../check.js'
 import { native } from '../native.js'
 import { type Extent, unpackExtents } from './extents.js'
 import type { Image } from './image.js'
-import { checkStillThere, checkWhole } from './still-there.js'
+import { checkStillThere } from './still-there.js'
 
 export interface DiffOptions extends CallOptions {
   /** Only what has changed since this snapshot. Default: since there was nothing. */
@@ -55,19 +55,4 @@ export async function* diff(image: Image, options: DiffOptions): AsyncGenerator<
     start = next
   }
   await checkStillThere(image, callOptions)
-}
-
-/**
- * One that is made into the whole of the image by others: what it does not tell is a hole to them, up to an end that the image
- * must have kept.
- *
- * @throws {InvalidArgumentError} the image became smaller
- */
-export async function* wholeDiff(
-  image: Image,
-  end: number,
-  options: DiffOptions,
-): AsyncGenerator<Extent, void, undefined> {
-  yield* diff(image, options)
-  checkWhole(image, Math.min(end, await image.size({ signal: options.signal })), end)
 }

@@ -341,7 +341,8 @@ export class Image extends ImageIo implements AsyncDisposable {
    * `pool.finishFlatten()` takes the parent away then.
    *
    * @throws {InvalidArgumentError} the image is no clone
-   * @throws {ReadOnlyImageError}
+   * @throws {ReadOnlyImageError} opened read-only; or something is to be copied first, and its encryption is loaded while it keeps the
+   *   exclusive lock
    * @throws {QuotaExceededError} the pool is at its quota, and `whenFull` is not `wait`: some objects are copied, and the image is
    *   still a clone
    * @throws {NoSpaceError} the same where the pool's OSDs are full

@@ -1,4 +1,5 @@
 import { type CallOptions, call } from '../call.js'
+import { checkCallOptions } from '../check.js'
 import { NotFoundError } from '../errors.js'
 import { native } from '../native.js'
 import { onAnother } from './another.js'
@@ -19,6 +20,7 @@ export async function listChildren(image: Image, options: CallOptions): Promise<
 }
 
 export async function listDescendants(image: Image, options: CallOptions): Promise<LinkedImage[]> {
+  checkCallOptions(options)
   const list: List = handle => call(image.resource, options, token => native.imageDescendants(handle, token))
   if (image.closed) return list(image.handle)
   // On an open image librbd 16.2 waits for ever when a snapshot of it is made meanwhile.

@@ -3,7 +3,7 @@
  * between, or is refused, leaves the mark of an object that is not there. A flatten leaves out what is marked, and takes the parent
  * away: what is there would be lost.
  */
-import { type CallOptions, call } from '../call.js'
+import { type CallOptions, call, closeAfter } from '../call.js'
 import { MismatchError, ObjectNotFoundError } from '../errors.js'
 import { native } from '../native.js'
 import type { IoctxHandle } from '../rados/bindings.js'
@@ -35,8 +35,12 @@ export async function copyMissingObjects(image: Image, options: Options): Promis
   if (missing.length === 0) return
   if (!image.encrypted) return copy(image, missing, layout, options)
   // As it is, without the encryption.
-  await using plain = await image.pool.openImageById(id, options)
-  await copy(plain, missing, layout, options)
+  const plain = await image.pool.openImageById(id, options)
+  try {
+    await copy(plain, missing, layout, options)
+  } finally {
+    await closeAfter(plain.handle, options)
+  }
 }
 
 function withDataPool<T>(

@@ -4,7 +4,6 @@ import { checkFunction, checkInteger, checkMembers, checkOptions } from '../chec
 import { toCephError } from '../errors.js'
 import { native } from '../native.js'
 import type { RadosObject } from '../rados/object.js'
-import type { WatchListener } from '../rados/watch.js'
 import type { QuiesceEvent, QuiesceWatchHandle } from './bindings.js'
 import type { Image } from './image.js'
 import { ImageEvents } from './image-events.js'
@@ -113,10 +112,8 @@ export async function startQuiesceWatch(
   let receive = (event: QuiesceEvent): void => void early.push(event)
   const { id } = await image.stat(callOptions)
   const header = image.pool.object(`rbd_header.${id}`)
-  const handle = await startOutsideOfSnapshots(header, callOptions, () =>
-    open(image.resource, callOptions, token =>
-      native.quiesceWatchStart(image.handle, id, event => receive(event), token),
-    ),
+  const handle = await open(image.resource, callOptions, token =>
+    startOutsideOfSnapshots(header, () => native.quiesceWatchStart(image.handle, id, event => receive(event), token)),
   )
   const watch = new QuiesceWatch(image, handle, hooks, timeout)
   receive = event => watch.receive(event)
@@ -131,7 +128,6 @@ export async function startQuiesceWatch(
  */
 async function startOutsideOfSnapshots(
   header: RadosObject,
-  options: CallOptions,
   start: () => Promise<QuiesceWatchHandle>,
 ): Promise<QuiesceWatchHandle> {
   for (;;) {
@@ -141,34 +137,26 @@ async function startOutsideOfSnapshots(
     const released = new Promise<void>(resolve => {
       release = resolve
     })
-    const listener: WatchListener = async ({ payload }) => {
+    const observer = await header.watch(async ({ payload }) => {
       if (payload.length === 0) fenced = true
       if (!isQuiesce(payload)) return
       snapshot = true
       await released
-    }
-    const observer = await header.watch(listener, options)
+    })
     // Lost, it does not hear the fence.
     observer.on('error', () => {})
     let handle: QuiesceWatchHandle | undefined
     let isUsable = false
-    const end = async () => {
-      try {
-        if (handle !== undefined && !isUsable) await native.close(handle)
-      } finally {
-        release()
-        await observer.close()
-      }
-    }
     try {
       handle = await start()
       // Notifications arrive in order: after this, all from before have. To librbd it is a change of the header.
-      await header.notify('', options)
-      isUsable = fenced && !snapshot && !options.signal?.aborted
+      await header.notify()
+      isUsable = fenced && !snapshot
     } finally {
-      // What is told is what came before; who has aborted does not wait for this.
-      const ended = end().catch(() => {})
-      if (!options.signal?.aborted) await ended
+      // Each is closed by then, however that ended; and what has failed before is what is told.
+      if (handle !== undefined && !isUsable) await native.close(handle).catch(() => {})
+      release()
+      await observer.close().catch(() => {})
     }
     if (isUsable) return handle
   }

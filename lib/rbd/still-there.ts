@@ -2,7 +2,7 @@ import { constants } from 'node:os'
 import type { CallOptions } from '../call.js'
 import { toCephError } from '../errors.js'
 import type { Image } from './image.js'
-import { ask, getSnapshot, headerObject } from './object-class.js'
+import { ask, getSize, getSnapshot, headerObject } from './object-class.js'
 
 /**
  * To be called when all is read of an image that may be opened at a snapshot. An image that is open for reading does not
@@ -10,7 +10,7 @@ import { ask, getSnapshot, headerObject } from './object-class.js'
  *
  * @throws {SnapshotNotFoundError} it was removed
  */
-export async function checkStillThere(image: Image, options: CallOptions = {}): Promise<void> {
+export async function checkStillThere(image: Image, options: CallOptions): Promise<void> {
   if (image.snapshotName === null) return
   const { id, format } = await image.stat(options)
   // What keeps the snapshots of the old format cannot be asked for one.
@@ -20,6 +20,25 @@ export async function checkStillThere(image: Image, options: CallOptions = {}): 
   const resource = { kind: 'snapshot', name: image.path } as const
   // By its id, for there may be another one of that name by now.
   await ask(image.pool.handle, headerObject(id), [getSnapshot(opened?.id ?? 0)], resource, options)
+}
+
+/**
+ * To be called when all is read that others will take for the whole of the image up to `end`, holes included.
+ *
+ * @throws {SnapshotNotFoundError} it was removed
+ * @throws {InvalidArgumentError} the image became smaller
+ */
+export async function checkStillWhole(image: Image, end: number, options: CallOptions = {}): Promise<void> {
+  if (image.snapshotName !== null) return checkStillThere(image, options)
+  checkWhole(image, Math.min(end, await presentSize(image, options)), end)
+}
+
+/** One that is open for reading only does not hear of another size. */
+async function presentSize(image: Image, options: CallOptions): Promise<number> {
+  const { id, size, format } = await image.stat(options)
+  if (!image.readOnly || image.encrypted || format === 1) return size
+  const [header] = await ask(image.pool.handle, headerObject(id), [getSize], image.resource, options)
+  return header.size
 }
 
 /**

@@ -4,10 +4,9 @@ import { destroyOnAbort } from '../abort.js'
 import { checkBoolean, checkBytes, checkInteger, checkMembers, wrongType } from '../check.js'
 import { AbortError } from '../errors.js'
 import { ChunkWriter, chunkBytes, chunksInFlight } from './chunks.js'
-import { wholeDiff } from './diff.js'
 import { type Extent, pieces, withHoles } from './extents.js'
 import type { Image } from './image.js'
-import { checkStillThere, checkWhole } from './still-there.js'
+import { checkStillWhole, checkWhole } from './still-there.js'
 
 export interface ReadStreamOptions {
   /** Where to begin, in bytes. Default: 0. */
@@ -53,25 +52,26 @@ export function createReadStream(image: Image, options: ReadStreamOptions): Read
   )
   // One chunk waits in the stream itself.
   const ahead = Math.max(1, Math.floor(highWaterMark / size) - 1)
-  const chunks = bytesOf(readAhead(image, extentsToRead(image, start, end + 1, skipHoles), size, ahead))
+  const chunks = bytesOf(image, { start, limit: end + 1, skipHoles }, size, ahead)
   return destroyOnAbort(Readable.from(chunks, { objectMode: false, highWaterMark: size }), signal)
 }
 
-async function* bytesOf(pieces: AsyncIterable<Piece>): AsyncGenerator<Buffer, void, undefined> {
-  for await (const { length, data } of pieces) yield data ?? Buffer.alloc(length)
+async function* bytesOf(
+  image: Image,
+  { start, limit, skipHoles }: { start: number; limit: number; skipHoles: boolean },
+  size: number,
+  ahead: number,
+): AsyncGenerator<Buffer, void, undefined> {
+  const end = Math.min(limit, await image.size())
+  if (end <= start) return
+  const extents = skipHoles ? extentsWithin(image, start, end) : [{ offset: start, length: end - start, exists: true }]
+  for await (const { length, data } of readAhead(image, extents, size, ahead)) yield data ?? Buffer.alloc(length)
+  await checkStillWhole(image, end)
 }
 
-async function* extentsToRead(
-  image: Image,
-  start: number,
-  limit: number,
-  skipHoles: boolean,
-): AsyncGenerator<Extent, void, undefined> {
-  const end = Math.min(limit, await image.size())
-  const length = end - start
-  if (length <= 0) return
-  if (!skipHoles) return yield { offset: start, length, exists: true }
-  yield* withHoles(wholeDiff(image, end, { wholeObject: true, includeParent: true, offset: start, length }), start, end)
+function extentsWithin(image: Image, start: number, end: number): AsyncIterable<Extent> {
+  const data = image.diff({ wholeObject: true, includeParent: true, offset: start, length: end - start })
+  return withHoles(data, start, end)
 }
 
 /** A piece of an image, and what is in it; null for a hole. */
@@ -87,7 +87,7 @@ export interface Piece {
  */
 export async function* readAhead(
   image: Image,
-  extents: AsyncIterable<Extent>,
+  extents: AsyncIterable<Extent> | Iterable<Extent>,
   size: number,
   ahead: number,
 ): AsyncGenerator<Piece, void, undefined> {
@@ -103,7 +103,6 @@ export async function* readAhead(
       }
     }
     while (reads.length > 0) yield (await reads.shift()) as Piece
-    await checkStillThere(image)
   } finally {
     await Promise.allSettled(reads)
   }

@@ -7,14 +7,13 @@ import { checkCallOptions, checkKey, checkOneOf, checkOptions, outOfRange, wrong
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import { forEachInFlight, pieceBytes, writeNonZero } from './chunks.js'
-import { wholeDiff } from './diff.js'
 import { type Extent, nonZero, pieces, unpackExtents, withHoles } from './extents.js'
 import type { Image } from './image.js'
 import { type CreateImageOptions, type ImageLayout, imageOptionNames } from './options.js'
 import { Progress } from './progress.js'
 import { checkForQcow2, convertFromImage, convertToImage, qcow2Size } from './qcow2.js'
 import { consume } from './source.js'
-import { checkStillThere, checkWhole } from './still-there.js'
+import { checkStillWhole, checkWhole } from './still-there.js'
 import { importStream } from './stream-import.js'
 
 const formats = ['raw', 'qcow2'] as const
@@ -40,7 +39,7 @@ export async function exportTo(image: Image, path: string, options: TransferOpti
     try {
       if (qcow2) await convertFromImage(image, path, progress)
       else await exportRaw(image, file, progress)
-      await checkStillThere(image, signalOf(callOptions))
+      await checkStillWhole(image, progress.total, signalOf(callOptions))
     } finally {
       await file.close()
     }
@@ -134,7 +133,7 @@ async function undone(error: unknown, undo: () => Promise<unknown>): Promise<unk
 async function exportRaw(image: Image, file: FileHandle, progress: Progress): Promise<void> {
   const { signal, total: size } = progress
   await file.truncate(size)
-  const data = wholeDiff(image, size, { wholeObject: true, includeParent: true, length: size, signal })
+  const data = image.diff({ wholeObject: true, includeParent: true, length: size, signal })
   await forEachInFlight(dataPieces(withHoles(data, 0, size), progress), async ({ offset, length }, buffer) => {
     const piece = buffer.subarray(0, length)
     checkWhole(image, await image.read(offset, piece, { signal, fadvise }), length)

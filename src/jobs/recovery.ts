@@ -86,10 +86,12 @@ export class Recovery {
     for (const agent of await this.#agents()) {
       await this.#shutOut(agent)
       // Those that are gone have been shut out by now.
-      if (!(await this.#surroundings.journal.goesOnWith(agent))) continue
+      const isLeft = await this.#surroundings.journal.goesOnWith(agent)
       for await (const entry of this.#surroundings.journal.records.listOpen(agent)) {
         if (this.#stopping.signal.aborted) return
-        await this.#lookAt(agent, entry, before).catch(error => this.#leaveAlone(agent, entry, before, error))
+        await this.#lookAt(agent, entry, { isLeft, before }).catch(error =>
+          this.#leaveAlone(agent, entry, before, error),
+        )
       }
     }
   }
@@ -108,19 +110,25 @@ export class Recovery {
     }
   }
 
-  async #lookAt(agentId: string, entry: OpenEntry, before: ReadonlySet<string>): Promise<void> {
+  /** @param isLeft - Whether it is for this process if it is nobody's. */
+  async #lookAt(
+    agentId: string,
+    entry: OpenEntry,
+    { isLeft, before }: { isLeft: boolean; before: ReadonlySet<string> },
+  ): Promise<void> {
     const { journal, runner } = this.#surroundings
     const { records, instance } = journal
     const { task, by } = entry
     const key = JSON.stringify([agentId, task])
     if (runner.has({ agentId, taskId: task }) || this.#publishing.has(key)) return
-    if (by !== instance.id && !(await instance.ensureGone(by))) return
+    const isOurs = async (id: string) => id === instance.id || (isLeft && (await instance.ensureGone(id)))
+    if (!(await isOurs(by))) return
     const record = await records.read(agentId, task)
     if (record === undefined) {
       // Nothing was begun. Unless it was just now.
       if (!runner.has({ agentId, taskId: task })) await records.withdraw(agentId, entry)
     } else if (record.outcome === undefined) {
-      if (record.owner === instance.id || (await instance.ensureGone(record.owner))) runner.resume(record)
+      if (await isOurs(record.owner)) runner.resume(record)
     } else if (before.has(key)) {
       this.#publish(key, record, record.outcome, by)
     } else {

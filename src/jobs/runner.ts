@@ -195,7 +195,10 @@ export class JobRunner {
   async #finish(entry: Entry): Promise<Answer> {
     const { outcome } = entry.record
     if (outcome !== undefined) return { result: outcome, settle: () => entry.settle() }
-    for (let left = await entry.lock(); left !== undefined; left = await entry.lock()) await this.#finish(left)
+    for (let left = await entry.lock(); left !== undefined; left = await entry.lock()) {
+      if (!this.isEnding) await this.#finish(left)
+      if (this.isEnding) throw new NotDoneError('not begun')
+    }
     const startedAt = performance.now()
     const result = await this.#run(entry)
     await entry.finish(result)

@@ -22,14 +22,19 @@ export class ImageLocks {
   readonly #records: Records
   readonly #pool: Pool
   readonly #instance: Instance
-  readonly #isGoneOnWith: (agent: string) => Promise<boolean>
+  readonly #willBeFinished: (job: JobRecord) => Promise<boolean>
 
-  /** @param isGoneOnWith - Whether somebody goes on with what processes of that agent have left. */
-  constructor(records: Records, instance: Instance, isGoneOnWith: (agent: string) => Promise<boolean>) {
+  /** @param willBeFinished - Whether somebody goes on with a job that a process has left. */
+  constructor(records: Records, instance: Instance, willBeFinished: (job: JobRecord) => Promise<boolean>) {
     this.#records = records
     this.#pool = records.pool
     this.#instance = instance
-    this.#isGoneOnWith = isGoneOnWith
+    this.#willBeFinished = willBeFinished
+  }
+
+  /** Takes it if nobody has it. Returns false otherwise. */
+  takeFree(image: string, holder: string): Promise<boolean> {
+    return this.#replace(image, '', holder)
   }
 
   /** Takes it if nobody has it, or whoever has it is gone, and nobody goes on with what it had it for. Returns false otherwise. */
@@ -39,7 +44,7 @@ export class ImageLocks {
     if (other === holder) return true
     if (other === undefined || !(await this.#instance.ensureGone(instanceOfHolder(other)))) return false
     const left = isOfSameJob(other, holder) ? undefined : await this.#unfinished(image, other)
-    if (left !== undefined && (await this.#isGoneOnWith(left.job.agentId))) return false
+    if (left !== undefined && (await this.#willBeFinished(left))) return false
     return this.#replace(image, other, holder)
   }
 

@@ -61,7 +61,7 @@ export class Journal {
     this.instance = instance
     this.#agentId = agentId
     this.#takeover = takeover
-    this.#locks = new ImageLocks(records, instance, agent => this.#isGoneOnWith(agent))
+    this.#locks = new ImageLocks(records, instance, record => this.#willBeFinished(record))
     const over = AbortSignal.any([this.#givenUp.signal, instance.lost])
     const alone = this.#alone.signal
     this.#patience = new Patience({ over, alone }, log, error => instance.lose('its connection is blocklisted', error))
@@ -115,25 +115,31 @@ export class Journal {
       if (error instanceof RecordChangedError) return undefined
       throw error
     }
-    await this.records.enter(own.job.agentId, own.job.taskId, id)
+    const { agentId, taskId } = own.job
+    await this.#patience.untilDone('the index of jobs', () => this.records.enter(agentId, taskId, id))
     return this.#entry(own, { isNew: false, locked: false })
   }
 
-  /** Whether this process goes on with what others of the agent have left: not if one of them is there, or may be. */
+  /**
+   * Whether this process goes on with what is left of an agent's: of its own always; of another one's, if it is to take over, only
+   * when no process of that one is there, or may be.
+   */
   async goesOnWith(agent: string): Promise<boolean> {
     if (agent === this.#agentId) return true
     return this.#takeover && (await this.records.listInstances(agent)).length === 0
   }
 
-  /** Whether any does, sooner or later. */
-  async #isGoneOnWith(agent: string): Promise<boolean> {
-    return agent === this.#agentId || this.#takeover || this.records.isAlive(agent)
+  /** Whether somebody will bring a job to its end that a process has left, as far as this one can know. */
+  async #willBeFinished({ owner, job: { agentId } }: JobRecord): Promise<boolean> {
+    if (agentId === this.#agentId || this.#takeover) return true
+    return !(await this.instance.ensureGone(owner)) || this.records.isAlive(agentId)
   }
 
   async #takeOverLeft(image: string): Promise<Entry | undefined> {
     const record = await this.#locks.left(image)
     if (record === undefined || this.#inHand.has(key(record.job.agentId, record.job.taskId))) return undefined
-    return (await this.goesOnWith(record.job.agentId)) ? this.takeOver(record) : undefined
+    const isOurs = record.owner === this.instance.id || (await this.goesOnWith(record.job.agentId))
+    return isOurs ? this.takeOver(record) : undefined
   }
 
   /** One that is finished, to be settled. @param by - Who has written its entry into the index. */
@@ -200,7 +206,8 @@ export class Journal {
     const [entered, created, locked] = await Promise.allSettled([
       this.#patience.untilDone('the index of jobs', () => this.records.enter(agentId, taskId, record.owner), isRefused),
       this.#patience.untilDone('the record of a job', create, isRefused),
-      image === undefined ? false : this.#locks.tryAcquire(image, holder),
+      // Not from who is gone: if there is a record by now, somebody else may have the job.
+      image === undefined ? false : this.#locks.takeFree(image, holder),
     ])
     // What failed is tried again when the job waits for its image.
     const hasLock = locked.status === 'fulfilled' && locked.value

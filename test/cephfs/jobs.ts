@@ -271,7 +271,11 @@ t.test('a job that is gone on with where the tenants are elsewhere by now', asyn
   await ensure()
   await agent.stop()
   const elsewhere = { ...config, cephfs: { ...config.cephfs, tenantBase: '/elsewhere' } }
-  const jobs = [job('tenant.delete'), job('quota.clear'), job('tenant.ensure', { uid: 20_009, gid: 20_009 })] as JobMessage[]
+  const jobs = [
+    job('tenant.delete'),
+    job('quota.clear'),
+    job('tenant.ensure', { uid: 20_009, gid: 20_009 }),
+  ] as JobMessage[]
   for (const each of jobs) {
     const plan = actionOf(each).plan(each, elsewhere)
     const record = newRecord(each, { plan, image: plan.image ?? '', steps: [{ name: stepOf[each.action] ?? '' }] })

@@ -7,7 +7,7 @@ t.test('an image', async t => {
   const open = async () => {
     const { journal, agentId, die } = await openJournal(t)
     const { records, instance } = journal
-    const locks = new ImageLocks(records, instance, async agent => agent.endsWith('that-comes-back'))
+    const locks = new ImageLocks(records, instance, async ({ job }) => job.agentId.endsWith('that-comes-back'))
     return { records, id: instance.id, locks, holder: (task: string) => holderOf(instance.id, agentId, task), die }
   }
   const [a, b] = [await open(), await open()]

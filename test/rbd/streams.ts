@@ -397,3 +397,22 @@ t.test('so is one that becomes smaller where nothing of it is read', async t => 
     await t.rejects(read(image), { name: 'InvalidArgumentError', message: /became smaller/ }, how)
   }
 })
+
+t.test('and so is one that is open for reading only, and has become smaller', async t => {
+  const pool = await testPool(t)
+  const folder = await testFolder(t)
+  const reads: Record<string, (image: Image) => Promise<unknown>> = {
+    'as a stream': image => buffer(image.createReadStream()),
+    'without its holes': image => buffer(image.createReadStream({ skipHoles: true })),
+    'as a diff': image => buffer(image.exportDiff()),
+    'to a file': image => image.exportTo(join(folder, 'raw')),
+  }
+  await using image = await empty(pool, 'disk', 12 * MiB)
+  await image.write(0, Buffer.alloc(12 * MiB, 1))
+  await using reader = await pool.openImage('disk', { readOnly: true })
+  await image.resize(9 * MiB, { allowShrink: true })
+  for (const [how, read] of Object.entries(reads)) {
+    await t.rejects(read(reader), { name: 'InvalidArgumentError', message: /became smaller/ }, how)
+  }
+  t.equal((await buffer(reader.createReadStream({ end: 9 * MiB - 1 }))).length, 9 * MiB)
+})
