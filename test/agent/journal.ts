@@ -6,7 +6,8 @@ import { readConfig } from '../../src/agent/index.js'
 import { audit } from '../../src/audit/audit.js'
 import { actionOf } from '../../src/jobs/actions.js'
 import type { JobMessage } from '../../src/jobs/message.js'
-import type { JobRunner } from '../../src/jobs/runner.js'
+import { ImageLocks } from '../../src/journal/image-locks.js'
+import { holderOf } from '../../src/journal/layout.js'
 import { imageName } from '../../src/names.js'
 import { defaultIqnPrefix } from '../../src/settings.js'
 import { startAgentProcess } from '../support/agent-process.js'
@@ -14,7 +15,7 @@ import { type Job, TestSite, until } from '../support/broker.js'
 import { golden } from '../support/golden.js'
 import { checkTidy, heldImages, newJob, newRecord, openJournal, openRecords, outcomeOf } from '../support/journal.js'
 import { BrokerProxy } from '../support/proxy.js'
-import { newRunner } from '../support/runner.js'
+import { newRunner, resultOf, take } from '../support/runner.js'
 
 const nameFor = (job: Job) => imageName({ taskId: job.taskId, tenantId: 'acme', name: 'web' }, defaultIqnPrefix)
 
@@ -219,29 +220,28 @@ t.test('two jobs on one image, of two agents, do not meet', async t => {
 
 t.test('a job that was cut short comes to its end before another one has its image', async t => {
   const site = await TestSite.open(t)
-  const take = (runner: JobRunner, each: Job) => runner.take(Buffer.from(JSON.stringify(each))).answer
   await using records = await openRecords(site)
+  const { runner, journal, config } = await newRunner(t, site)
   for (const isCleared of [false, true]) {
-    const a = await newRunner(t, site)
-    const b = await newRunner(t, site)
-    const { job, name, goOn } = await waitingCreate(t, site)
-    const creating = take(a.runner, job)
-    await until('its record', () => records.read(site.agentId, job.taskId))
-    const remove = site.job('storage.delete', { refId: name })
-    const removing = isCleared ? undefined : take(b.runner, remove)
-    a.runner.giveUp()
-    await t.rejects(creating, { name: 'NotDoneError' })
-    await a.die()
+    const job = site.job('storage.create', { name: 'web', sizeMB: 8 }) as JobMessage
+    const { plan: planOf, change } = actionOf(job)
+    const { image = '', ...plan } = planOf(job, config)
+    const killed = await openJournal(t, site.agentId, { poolName: config.ceph.volumePool })
+    const { instance } = killed.journal
+    const locks = new ImageLocks(killed.journal.records, instance, async () => true)
+    await records.create(newRecord(job, { plan: { image, ...plan }, image, owner: instance.id, ...change?.begin() }))
+    await records.enter(site.agentId, job.taskId, instance.id)
+    t.ok(await locks.tryAcquire(image, holderOf(instance.id, site.agentId, job.taskId)))
+    await killed.die()
     if (isCleared) {
-      for (const about of await records.listInstances(site.agentId)) await b.journal.clearAfter(about)
+      const [about] = (await records.listInstances(site.agentId)).filter(({ id }) => id === instance.id)
+      t.ok(about && (await journal.clearAfter(about)))
     }
-    const removed = removing ?? take(b.runner, remove)
-    await until('the first to be gone on with', async () => {
-      return (await records.read(site.agentId, job.taskId))?.owner === b.journal.instance.id
+    const name = nameFor(job as Job)
+    t.match(await resultOf(take(runner, site.job('storage.delete', { refId: name }))), {
+      ok: true,
+      result: { deletedDisks: [{ image: name }] },
     })
-    t.same((await records.read(site.agentId, remove.taskId))?.steps, [{ name: 'found' }], 'the other one waits')
-    await goOn()
-    t.match((await removed).result, { ok: true, result: { deletedDisks: [{ image: name }] } })
     t.match((await records.read(site.agentId, job.taskId))?.outcome, { ok: true })
     t.same(await heldImages(records), new Map())
   }
