@@ -199,18 +199,13 @@ t.test('a difference of an encrypted image is of what it has encrypted', async t
     t.equal(told.length, 1)
     for (const { offset, length } of told) t.ok(offset <= start && offset + length >= end, `${offset} ${length}`)
   }
-})
 
-t.test('the used bytes of an encrypted image are those of all of its objects', async t => {
-  const pool = await testPool(t)
-  for (const features of [undefined, ['layering', 'exclusive-lock']] as const) {
-    const name = features ? 'no object map' : 'secret'
-    await pool.createImage(name, { size: 64 * MiB, features })
-    await using image = await pool.openImage(name)
-    await image.formatEncryption({ format: 'luks1', passphrase: 'open sesame' })
+  await t.test('and its used bytes are those of all of its objects', async t => {
     await image.write((await image.size()) - 4 * MiB, Buffer.alloc(4 * MiB, 1))
     const used = await image.usedBytes()
-    await using plain = await pool.openImage(name, { readOnly: true })
-    t.equal(used, await plain.usedBytes(), name)
-  }
+    await using plain = await pool.openImage('secret', { readOnly: true })
+    t.equal(used, await plain.usedBytes())
+    await image.disableFeatures(['fast-diff', 'object-map'])
+    t.equal(await image.usedBytes(), used, 'without an object map, too')
+  })
 })
