@@ -248,6 +248,7 @@ t.test('cephkit doctor', async t => {
         t.match(wrong, [{ check: 'connection', says: /no monitor has answered/, todo: /mon_host/ }])
       else t.match(wrong[0], { check: 'pool rbd' })
     }
+    await until('the cluster to be back', async () => (await examine()).ok)
   })
 
   await t.test('a broker that hangs: it ends all the same', async t => {
