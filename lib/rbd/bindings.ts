@@ -1,19 +1,11 @@
 /** The bindings of librbd. */
 import type { Handle, NativeVersion, OnProgress, Token } from '../bindings.js'
 import type { IoctxHandle, NativeLockers } from '../rados/bindings.js'
+import type { ImageParent, ImageStat, ImageWatcher, LinkedImage } from './image-info.js'
 
 export type ImageHandle = Handle<'image'>
 export type ImageWatchHandle = Handle<'imageWatch'>
 export type QuiesceWatchHandle = Handle<'quiesceWatch'>
-
-export interface NativeLinkedImage {
-  poolId: number
-  pool?: string
-  namespace: string
-  id: string
-  name: string
-  inTrash: boolean
-}
 
 export type NativeImageOptions = Partial<{
   features: number
@@ -41,25 +33,11 @@ export interface NativeTrashEntry {
   deferredUntil: Date
 }
 
-export interface NativeImageStat {
-  name: string
-  id: string
-  size: number
-  objectSize: number
-  objects: number
-  order: number
-  blockNamePrefix: string
-  format: 1 | 2
+/** Features and flags as librbd's bits. */
+export interface NativeImageStat extends Omit<ImageStat, 'features' | 'operationFeatures' | 'flags'> {
   features: number
   operationFeatures: number
   flags: number
-  stripeUnit: number
-  stripeCount: number
-  overlap: number
-  dataPoolId?: number
-  createdAt: Date
-  accessedAt: Date
-  modifiedAt: Date
 }
 
 export interface NativeSnapshot {
@@ -140,12 +118,9 @@ export interface RbdBindings {
   ): Promise<ImageHandle>
   imageSize(image: ImageHandle, token?: Token): Promise<number>
   imageStat(image: ImageHandle, token?: Token): Promise<NativeImageStat>
-  imageParent(
-    image: ImageHandle,
-    token?: Token,
-  ): Promise<(NativeLinkedImage & { snapshot: { id: number; name: string } }) | null>
-  imageChildren(image: ImageHandle, token?: Token): Promise<NativeLinkedImage[]>
-  imageDescendants(image: ImageHandle, token?: Token): Promise<NativeLinkedImage[]>
+  imageParent(image: ImageHandle, token?: Token): Promise<ImageParent | null>
+  imageChildren(image: ImageHandle, token?: Token): Promise<LinkedImage[]>
+  imageDescendants(image: ImageHandle, token?: Token): Promise<LinkedImage[]>
   imageGroup(image: ImageHandle, token?: Token): Promise<{ name: string; poolId: number } | null>
   imageUsedBytes(
     image: ImageHandle,
@@ -200,7 +175,7 @@ export interface RbdBindings {
   imageRemoveMetadata(image: ImageHandle, key: string, token?: Token): Promise<void>
   imageListMetadata(image: ImageHandle, after: string, limit: number, token?: Token): Promise<[string, string][]>
   imageListConfig(image: ImageHandle, token?: Token): Promise<NativeConfigOption[]>
-  imageWatchers(image: ImageHandle, token?: Token): Promise<{ address: string; client: bigint; cookie: bigint }[]>
+  imageWatchers(image: ImageHandle, token?: Token): Promise<ImageWatcher[]>
 
   imageForgetSize(image: ImageHandle): void
   /** In these, `end` is where the range ends: its offset and its length together. */

@@ -16,9 +16,9 @@
  * Order of writes. An entry in open/ comes before, or at once with, the record that it is for, and both before the job has
  * any effect; an entry without a record means that nothing was begun. A lock is taken after there is an entry in open/, or
  * at once with it, and given back before that entry goes: so what a process has left when it died is always found by way of
- * its index. What it has left of locks is given back before its own key in the index goes, but for
- * those of jobs that are not finished: whoever goes on with such a job takes its lock. An entry moves from open/ to done/
- * in one operation, after the broker has confirmed the result; records are removed by way of done/, in its order.
+ * its index. What it has left of locks is given back before its own key in the index goes, but for those of jobs that are not
+ * finished: whoever goes on with such a job takes its lock. An entry moves from open/ to done/ in one operation, after the broker
+ * has confirmed the result; records are removed by way of done/, in its order.
  */
 import { createHash } from 'node:crypto'
 
