@@ -52,7 +52,7 @@ async function left(site: TestSite, agent: Agent): Promise<number> {
   for (const told of [site.results, site.deadLetters, site.telemetry, site.logs, site.logText]) told.length = 0
   await get(agent, '/metrics')
   let least = Number.POSITIVE_INFINITY
-  for (let i = 0; i < 5; i++) {
+  for (let i = 0; i < 3; i++) {
     await delay(200)
     collectGarbage()
     least = Math.min(least, queryObjects(Object, { format: 'count' }))

@@ -1,6 +1,5 @@
 /** Pools that have reached their quota, as the monitors see it. */
-
-import { setTimeout as delay } from 'node:timers/promises'
+import { Cluster } from '../../lib/index.js'
 import { until } from './broker.js'
 import { run } from './cluster.js'
 
@@ -23,18 +22,19 @@ export async function untilRoom(poolName: string): Promise<void> {
 }
 
 async function untilIt(poolName: string, is: string, full: boolean): Promise<void> {
-  await until(`${poolName}, which ${is}`, async () => {
-    if ((await isFull(poolName)) === full) return true
-    // Each look is a program in Python, whose start others wait for too.
-    await delay(300)
-    return false
-  })
+  // In this process: the start of a program for each look is what others would wait for.
+  await using cluster = await Cluster.connect()
+  await until(`${poolName}, which ${is}`, async () => (await hasFlag(cluster, poolName)) === full)
 }
 
 export async function isFull(poolName: string): Promise<boolean> {
-  const pools: { pool_name: string; flags_names: string }[] = JSON.parse(
-    await run('ceph', 'osd', 'pool', 'ls', 'detail', '--format', 'json'),
-  )
+  await using cluster = await Cluster.connect()
+  return hasFlag(cluster, poolName)
+}
+
+async function hasFlag(cluster: Cluster, poolName: string): Promise<boolean> {
+  const command = { prefix: 'osd pool ls', detail: 'detail', format: 'json' }
+  const pools = await cluster.monCommand<{ pool_name: string; flags_names: string }[]>(command)
   const flags = pools.find(pool => pool.pool_name === poolName)?.flags_names
   if (flags === undefined) throw new Error(`there is no pool ${poolName}`)
   return flags.split(',').includes('full_quota')
