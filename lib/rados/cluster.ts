@@ -34,8 +34,9 @@ export interface ConnectOptions extends CallOptions {
   options?: Record<string, string> | undefined
   /**
    * How long to wait for the cluster, in milliseconds, rounded up to whole seconds: to connect, and for each answer of a
-   * monitor, an OSD or an MDS. Default: 30,000, except where `options` or the file set `client_mount_timeout` (which counts
-   * for MDSs), `rados_mon_op_timeout` or `rados_osd_op_timeout`. 0 waits for ever.
+   * monitor, an OSD or an MDS. Default: 30,000, except where `options` set `client_mount_timeout` (which counts for MDSs),
+   * `rados_mon_op_timeout` or `rados_osd_op_timeout`, or the file does, to other values than librados' own (300, 0 and 0).
+   * 0 waits for ever.
    */
   timeout?: number | undefined
   /** The cluster's name. Default: `ceph`. */

@@ -3,6 +3,7 @@
 import type { AbortToken } from '../bindings.js'
 import { type CallOptions, call } from '../call.js'
 import { checkOneOf, checkOptions, wrongType } from '../check.js'
+import { AbortError } from '../errors.js'
 import { native } from '../native.js'
 import type { Image } from './image.js'
 import { checkWritable } from './read-only.js'
@@ -59,6 +60,7 @@ async function change(
   start: (bytes: Uint8Array, token: AbortToken | undefined) => Promise<void>,
 ): Promise<void> {
   checkPassphrase(passphrase)
+  const before = image.encrypted
   image.encrypted = true
   try {
     await call(image.resource, options, token => {
@@ -70,6 +72,10 @@ async function change(
         bytes.fill(0)
       }
     })
+  } catch (error) {
+    // What is aborted may be done all the same.
+    if (!(error instanceof AbortError)) image.encrypted = before
+    throw error
   } finally {
     image.forgetSize()
   }

@@ -99,7 +99,8 @@ export abstract class ImageIo {
 
   /**
    * Writes. Resolves when librbd has the data, which may be in its cache: it is safe after `flush()`, or `close()`. So it is
-   * with all that writes. The data must not be changed until this has settled, and an abort does not end that.
+   * with all that writes. Of what is written to one place without awaiting the one before, librbd does not say what comes
+   * last. The data must not be changed until this has settled, and an abort does not end that.
    *
    * @param offset - In bytes.
    * @throws {InvalidArgumentError} it goes beyond the end of the image: nothing is written
@@ -163,12 +164,14 @@ export abstract class ImageIo {
    * @implements rbd_aio_write_zeroes
    */
   writeZeroes(offset: number, length: number, options?: WriteZeroesOptions): Promise<void> {
-    if (options?.thickProvision === true && (isBetweenSectors(offset) || isBetweenSectors(length))) {
+    const isBetween = isBetweenSectors(offset) || isBetweenSectors(length)
+    if (options?.thickProvision === true && isBetween && length !== 0) {
       return this.#writeZeroesInPieces(offset, length, options)
     }
     const start = (flags: number, token: AbortToken | undefined) => {
       const { thickProvision = false } = options ?? {}
-      const zeroFlags = checkBoolean('thickProvision', thickProvision) ? thickProvisionFlag : 0
+      // librbd takes a flag for whole sectors only; nothing is no part of one.
+      const zeroFlags = checkBoolean('thickProvision', thickProvision) && length !== 0 ? thickProvisionFlag : 0
       const end = endOf(offset, checkBytes('length', length))
       return native.imageWriteZeroes(this.handle, end, offset, length, zeroFlags, flags, token)
     }

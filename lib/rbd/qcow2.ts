@@ -89,7 +89,7 @@ async function rbd(image: Image, conf: string, { signal }: Progress): Promise<Re
   }
 }
 
-/** What it takes to connect, as librados has found it wherever it was told. */
+/** What it takes to connect, as librados has found it wherever it was told; and how long to wait, as this library does. */
 const settings = [
   'mon_host',
   'keyring',
@@ -100,6 +100,9 @@ const settings = [
   'auth_service_required',
   'ms_mon_client_mode',
   'ms_client_mode',
+  'client_mount_timeout',
+  'rados_mon_op_timeout',
+  'rados_osd_op_timeout',
 ]
 
 async function withConfig(cluster: Cluster, use: (config: string) => Promise<void>): Promise<void> {

@@ -2,6 +2,7 @@ import t, { type Test } from 'tap'
 import { MiB, type Pool } from '../../lib/index.js'
 import { rbdJson, run, testCluster, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
+import { until } from '../support/process.js'
 
 t.test('is seen through a namespace', async t => {
   const pool = await testPool(t)
@@ -71,9 +72,22 @@ t.test('that is for something else is made one for RBD by force only', async t =
   t.same((await pool.listApplications()).sort(), ['rbd', 'rgw'])
 })
 
-t.test('tells what it holds', async t => {
-  const pool = await testPool(t)
-  t.match(await pool.stat(), { bytes: Number, objects: Number, reads: Number, writtenBytes: Number, userBytes: Number })
+t.test('tells what it holds, as rados df does', async t => {
+  const pool = await ownPool(t, `cephkit-stat-${process.pid}`)
+  await Promise.all(['a', 'b', 'c'].map(name => pool.object(name).writeFull(Buffer.alloc(1000))))
+  await pool.object('a').read()
+  t.ok(await until(async () => (await pool.stat()).reads > 0, 60_000), 'the OSDs have reported')
+  const { pools } = JSON.parse(await run('rados', 'df', '--pool', pool.name, '--format', 'json'))
+  const [df] = pools
+  t.match(await pool.stat(), {
+    bytes: Number(df.size_bytes),
+    objects: Number(df.num_objects),
+    reads: Number(df.read_ops),
+    writes: Number(df.write_ops),
+    writtenBytes: Number(df.write_bytes),
+    userBytes: Number,
+  })
+  t.equal(Number(df.num_objects), 3)
 })
 
 t.test('that was deleted is not an empty one', async t => {

@@ -146,6 +146,7 @@ with rbd.Image(ioctx, 'disk') as image:
     await image.writeZeroes(4 * MiB, 4 * MiB)
     t.equal(await used(), before - 4 * MiB)
     await image.writeZeroes(4 * MiB, 4 * MiB, { thickProvision: true })
+    await image.writeZeroes(1, 0, { thickProvision: true })
     t.equal(await used(), before)
     t.same(await image.read(4 * MiB, 4 * MiB), Buffer.alloc(4 * MiB))
   })
@@ -223,6 +224,10 @@ with rbd.Image(ioctx, 'disk') as image:
       writeZeroes: [() => reader.writeZeroes(0, 4096), { ...readOnly, syscall: 'rbd_aio_write_zeroes' }],
       thick: [
         () => reader.writeZeroes(0, 4096, { thickProvision: true }),
+        { ...readOnly, syscall: 'rbd_aio_write_zeroes' },
+      ],
+      'writeZeroes of nothing': [
+        () => reader.writeZeroes(1, 0, { thickProvision: true }),
         { ...readOnly, syscall: 'rbd_aio_write_zeroes' },
       ],
       writeSame: [() => reader.writeSame(0, 4096, Buffer.from('x')), { ...readOnly, syscall: 'rbd_aio_writesame' }],

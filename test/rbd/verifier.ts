@@ -20,6 +20,9 @@ async function exported(t: Test, pool: Pool, { imageName, snapshot }: Expectatio
   return readFile(file)
 }
 
+/** Of what is done to the image itself. */
+const between = ['createSnapshot', 'readSnapshot', 'removeSnapshot', 'rollback', 'grow', 'shrink', 'clone', 'flatten']
+
 t.test('ten thousand operations of 32 writers leave what the model says', async t => {
   const pool = await exactPool(t)
   const verifier = new Verifier(await firstImage(pool), { seed, operations: 10_000, depth: 32 })
@@ -31,6 +34,7 @@ t.test('ten thousand operations of 32 writers leave what the model says', async 
     calls.reduce((sum, [, count]) => sum + count, 0),
     10_000,
   )
+  for (const kind of between) t.ok((verifier.counts[kind] ?? 0) > 0, `a ${kind} in between`)
   for (const [kind, count] of calls) if (/^write|^compare|^discard/.test(kind)) t.ok(count >= 100, `${count} ${kind}`)
 
   const [image, ...others] = verifier.expectations
