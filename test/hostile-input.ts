@@ -5,6 +5,7 @@
 import { inspect } from 'node:util'
 import t, { type Test } from 'tap'
 import { Cluster, WriteOperation } from '../lib/index.js'
+import { createAgent, importCatalogImage, readConfig } from '../src/agent/index.js'
 import { allCalls, subjects } from './support/calls.js'
 import { run, testPool } from './support/cluster.js'
 
@@ -557,6 +558,33 @@ t.test('wrong input is refused', async t => {
       ],
       false,
     )
+  })
+
+  await t.test('for an agent, and its catalog', async t => {
+    const config = readConfig({ BROKER_URL: 'amqp://localhost', ISCSI_DRIVER: 'none' })
+    const noConfig = [...allBut(), {}, { ...config, agentId: 5 }]
+    await refuses(
+      t,
+      [
+        [[...allBut(), {}, { config, more: 1 }], { 'createAgent options': v => createAgent(v) }],
+        [noConfig, { 'createAgent config': v => createAgent({ config: v }) }],
+      ],
+      false,
+    )
+    const file = '/none'
+    await refuses(t, [
+      [allBut(), { 'import pool': v => importCatalogImage(v, 'new', file) }],
+      [notName, { 'import name': v => importCatalogImage(pool, v, file) }],
+      [notKey, { 'import source': v => importCatalogImage(pool, 'new', v) }],
+      [
+        [...notOptions, { sha1: '' }, { signal: 1 }],
+        { 'import options': v => importCatalogImage(pool, 'new', file, v) },
+      ],
+      [
+        [...optional(notText), 'text', 'g'.repeat(64)],
+        { sha256: v => importCatalogImage(pool, 'new', file, { sha256: v }) },
+      ],
+    ])
   })
 
   await t.test('and has done nothing', async t => {

@@ -7,6 +7,7 @@
  * process.once('SIGTERM', () => agent.stop())
  */
 import { setTimeout as delay } from 'node:timers/promises'
+import { checkKey, checkMembers, checkObject } from '../../lib/check.js'
 import { AbortError, Cluster, MountedPath } from '../../lib/index.js'
 import { Broker } from '../amqp/broker.js'
 import { json } from '../amqp/publisher.js'
@@ -72,9 +73,17 @@ export interface AgentOptions {
 /** How long a stop waits for jobs that run, in milliseconds. */
 const stopLimitMs = 30_000
 
-/** An agent that has not been started. */
-export function createAgent({ config, log = createLogger(config) }: AgentOptions): Agent {
-  return new Agent(config, log)
+/**
+ * An agent that has not been started.
+ *
+ * @throws {TypeError} no configuration: the codes are as with the library's own arguments
+ */
+export function createAgent(options: AgentOptions): Agent {
+  checkMembers('the options of an agent', options, ['config', 'log'])
+  const { config } = options
+  checkObject('config', config)
+  checkKey('config.agentId', config.agentId)
+  return new Agent(config, options.log ?? createLogger(config))
 }
 
 export class Agent {

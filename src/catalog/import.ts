@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { Readable } from 'node:stream'
-import { AbortError, ImageExistsError, ImageNotFoundError, type Pool, type ProgressOptions } from '../../lib/index.js'
+import { checkCallOptions, checkKey, checkName, checkOptions, wrongType } from '../../lib/check.js'
+import { AbortError, ImageExistsError, ImageNotFoundError, Pool, type ProgressOptions } from '../../lib/index.js'
 import { JobError, messageOf } from '../errors.js'
 import { lookAt } from '../volumes/find.js'
 import { baseSnapshot, findBase } from './base.js'
@@ -24,15 +25,21 @@ export interface ImportCatalogImageOptions extends ProgressOptions, Checksums {}
  * @returns Whether it was imported; false if the same was there.
  * @throws {JobError} IMAGE_EXISTS: there is another image of that name, or one that tells no checksum; IMAGE_BUSY: another
  *   import of that name is at work; CHECKSUM_MISMATCH
- * @throws {TypeError} a checksum that is none; a qcow2 file that needs others
+ * @throws {TypeError} no pool, name or file; a checksum that is none; a qcow2 file that needs others
  * @throws {AbortError}
  */
 export async function importCatalogImage(
   pool: Pool,
   name: string,
   source: string,
-  { sha256, sha512, ...options }: ImportCatalogImageOptions = {},
+  importOptions: ImportCatalogImageOptions = {},
 ): Promise<boolean> {
+  if (!(pool instanceof Pool)) throw wrongType('pool', 'a Pool', pool)
+  checkName('name', name)
+  checkKey('source', source)
+  checkOptions(importOptions, ['sha256', 'sha512'])
+  const { sha256, sha512, ...options } = importOptions
+  checkCallOptions(options)
   try {
     return await importUnlessThere({ pool, name, source, sums: normalChecksums({ sha256, sha512 }), options })
   } catch (error) {

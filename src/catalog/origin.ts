@@ -4,6 +4,7 @@ import { constants } from 'node:fs'
 import { type FileHandle, open, statfs, unlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { checkText, wrongValue } from '../../lib/check.js'
 import type { ProgressOptions } from '../../lib/index.js'
 import { JobError } from '../errors.js'
 import { download, isUrl, publicUrl } from './download.js'
@@ -21,10 +22,10 @@ const hexDigits = { sha256: 64, sha512: 128 }
 export function normalChecksums(given: Checksums): Checksums {
   const normal: Checksums = {}
   for (const algorithm of algorithms) {
-    const sum = given[algorithm]?.toLowerCase()
-    if (sum === undefined) continue
+    if (given[algorithm] === undefined) continue
+    const sum = checkText(algorithm, given[algorithm]).toLowerCase()
     if (sum.length !== hexDigits[algorithm] || !/^[0-9a-f]*$/.test(sum)) {
-      throw new TypeError(`${algorithm} must be ${hexDigits[algorithm]} hexadecimal digits`)
+      throw wrongValue(algorithm, `${hexDigits[algorithm]} hexadecimal digits`, sum)
     }
     normal[algorithm] = sum
   }

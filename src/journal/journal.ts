@@ -63,7 +63,7 @@ export class Journal {
     this.#takeover = takeover
     this.#locks = new ImageLocks(records, instance, record => this.#willBeFinished(record))
     const over = AbortSignal.any([this.#givenUp.signal, instance.lost])
-    const alone = this.#alone.signal
+    const alone = AbortSignal.any([over, this.#alone.signal])
     this.#patience = new Patience({ over, alone }, log, error => instance.lose('its connection is blocklisted', error))
     instance.onCancel = (agent, task) => this.#refresh(agent, task)
   }
@@ -116,7 +116,8 @@ export class Journal {
       throw error
     }
     const { agentId, taskId } = own.job
-    await this.#patience.untilDone('the index of jobs', () => this.records.enter(agentId, taskId, id))
+    const patience = this.#patience.for(taskId)
+    await patience.untilDone('the index of jobs', () => this.records.enter(agentId, taskId, id))
     return this.#entry(own, { isNew: false, locked: false })
   }
 
@@ -162,14 +163,15 @@ export class Journal {
     until = AbortSignal.abort(),
   ): Promise<T | undefined> {
     const holder = holderOf(this.instance.id, this.#agentId, what)
-    const acquire = () => this.#patience.untilDone('the lock of an image', () => this.#locks.tryAcquire(image, holder))
+    const patience = this.#patience.for(what)
+    const acquire = () => patience.untilDone('the lock of an image', () => this.#locks.tryAcquire(image, holder))
     // Also until it is known.
     let isTaken = true
     try {
-      isTaken = await this.#patience.untilThere(async () => (await acquire()) || (until.aborted ? false : undefined))
+      isTaken = await patience.untilThere(async () => (await acquire()) || (until.aborted ? false : undefined))
       return isTaken ? await work() : undefined
     } finally {
-      if (isTaken) await this.#release(image, holder)
+      if (isTaken) await this.#release(image, holder, patience)
     }
   }
 
@@ -203,9 +205,10 @@ export class Journal {
       tries++
       return this.records.create(record)
     }
+    const patience = this.#patience.for(taskId)
     const [entered, created, locked] = await Promise.allSettled([
-      this.#patience.untilDone('the index of jobs', () => this.records.enter(agentId, taskId, record.owner), isRefused),
-      this.#patience.untilDone('the record of a job', create, isRefused),
+      patience.untilDone('the index of jobs', () => this.records.enter(agentId, taskId, record.owner), isRefused),
+      patience.untilDone('the record of a job', create, isRefused),
       // Not from who is gone: if there is a record by now, somebody else may have the job.
       image === undefined ? false : this.#locks.takeFree(image, holder),
     ])
@@ -215,24 +218,26 @@ export class Journal {
     const isMade = () => (created.status === 'fulfilled' && created.value) || (tries > 1 && this.#isOwn(record))
     if (!refused && (await isMade())) return this.#entry(record, { isNew: true, locked: hasLock })
     // Also where it is not known whether it was taken: whoever finishes the job may not look for a lock of this process.
-    if (image !== undefined && (hasLock || locked.status === 'rejected')) await this.#release(image, holder)
+    if (image !== undefined && (hasLock || locked.status === 'rejected')) {
+      await this.#release(image, holder, patience)
+    }
     if (refused?.status === 'rejected') throw refused.reason
     return undefined
   }
 
-  async #release(image: string, holder: string): Promise<void> {
-    await this.#patience.untilDone('the lock of an image', () => this.#locks.release(image, holder))
+  async #release(image: string, holder: string, patience: Patience): Promise<void> {
+    await patience.untilDone('the lock of an image', () => this.#locks.release(image, holder))
   }
 
   /** Whether it was made after all, by a try that had no answer. */
   async #isOwn({ job, owner, createdAt }: JobRecord): Promise<boolean> {
     const read = () => this.records.read(job.agentId, job.taskId)
-    const found = await this.#patience.untilDone('the record of a job', read)
+    const found = await this.#patience.for(job.taskId).untilDone('the record of a job', read)
     return found?.owner === owner && found.createdAt === createdAt
   }
 
   async #look(agent: string, task: string): Promise<Entry | 'none' | undefined> {
-    return this.#patience.untilDone('the record of a job', async () => {
+    return this.#patience.for(task).untilDone('the record of a job', async () => {
       const record = await this.records.read(agent, task)
       if (record === undefined) return 'none'
       return record.outcome === undefined ? this.takeOver(record) : this.finished(record, this.instance.id)
@@ -251,7 +256,8 @@ export class Journal {
     const onFinished = () => this.#inHand.delete(key(agentId, taskId))
     const takeOverLeft = (image: string) => this.#takeOverLeft(image)
     const { records } = this
-    const surroundings = { records, locks: this.#locks, patience: this.#patience, takeOverLeft, onFinished }
+    const patience = this.#patience.for(taskId)
+    const surroundings = { records, locks: this.#locks, patience, takeOverLeft, onFinished }
     return new Entry(surroundings, record, state)
   }
 

@@ -27,11 +27,17 @@ export class Patience {
   readonly #log: Logger
   readonly #onBlocklisted: (error: Error) => void
 
+  /** @param signals.alone - Aborted also when `over` is. */
   constructor(signals: { over: AbortSignal; alone: AbortSignal }, log: Logger, onBlocklisted: (error: Error) => void) {
     this.#over = signals.over
-    this.#alone = AbortSignal.any([signals.over, signals.alone])
+    this.#alone = signals.alone
     this.#log = log
     this.#onBlocklisted = onBlocklisted
+  }
+
+  /** The same, on behalf of a job, of which its log tells. */
+  for(job: string): Patience {
+    return new Patience({ over: this.#over, alone: this.#alone }, this.#log.child({ job }), this.#onBlocklisted)
   }
 
   /**

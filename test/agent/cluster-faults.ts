@@ -43,7 +43,12 @@ t.test('an OSD that hangs', async t => {
 
   const waits = (job: Job) =>
     until('the journal to be missed', () =>
-      site.logs.some(({ msg, time }) => msg === 'the journal cannot be reached, trying again' && Number(time) >= begun),
+      site.logs.some(
+        line =>
+          line.msg === 'the journal cannot be reached, trying again' &&
+          line.job === job.taskId &&
+          Number(line.time) >= begun,
+      ),
     ).then(() => t.same(site.resultsOf(job), [], 'there is no result that the journal does not have'))
   let begun = 0
 
