@@ -16,6 +16,7 @@ import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { readRecord } from '../src/dev/folder.js'
 import { stackStatus, stopStack } from '../src/dev/stack.js'
+import { TestSite } from './support/broker.js'
 import { until } from './support/process.js'
 
 const script = fileURLToPath(new URL('../scripts/start.js', import.meta.url))
@@ -82,6 +83,30 @@ t.test('npm start', async t => {
   })
 })
 
+t.test('npm start -- --once', async t => {
+  await t.test('ends well when all was as expected, and leaves nothing', async t => {
+    const here = place(t)
+    const once = start(t, here, ['--once'])
+    t.same(await once.ended, [0, null])
+    t.match(once.stdout, /numbers\.bin: the same in the volume.*\n\n── Taking everything down\n/)
+    t.equal(once.stderr, '')
+    t.notOk(existsSync(join(here.dir, '.cephkit/start')))
+    t.strictSame(readdirSync(here.temporary), [])
+  })
+
+  await t.test('fails when another program reads something else, and leaves nothing either', async t => {
+    const here = place(t)
+    const programs = join(here.dir, 'bin')
+    mkdirSync(programs)
+    const lying = '#!/bin/sh\nset -e\n[ "$1" != export ] || shift\nexec /usr/bin/rbd "$@"\n'
+    writeFileSync(join(programs, 'rbd'), lying, { mode: 0o755 })
+    const once = start(t, here, ['--once'], { PATH: `${programs}:${process.env.PATH}` })
+    t.same(await once.ended, [1, null])
+    t.match(once.stderr, /Command failed: rbd export/)
+    t.notOk(existsSync(join(here.dir, '.cephkit/start')))
+  })
+})
+
 t.test('npm start, after one that was killed', async t => {
   const here = place(t)
   const first = start(t, here)
@@ -103,6 +128,18 @@ t.test('npm start, after one that was killed', async t => {
 })
 
 t.test('npm start, where a broker and a cluster are configured, runs the agent on them', async t => {
+  const site = await TestSite.open(t)
+  const here = place(t)
+  const agent = start(t, here, [], { ...site.environment, HTTP_PORT: '0' })
+  await agent.says('connected to the broker')
+  const { disk } = await site.succeed(site.job('storage.create', { name: 'web', sizeMB: 1 }))
+  t.same(await site.imageNames(), [disk.name])
+  agent.child.kill('SIGINT')
+  t.same(await agent.ended, [0, null])
+  t.notOk(existsSync(join(here.dir, '.cephkit')), 'nothing was brought up')
+})
+
+t.test('npm start, where what is configured is wrong, says so, and brings up nothing', async t => {
   const here = place(t)
   mkdirSync(join(here.dir, '.ceph'))
   writeFileSync(join(here.dir, '.ceph/ceph.conf'), 'no configuration\n')

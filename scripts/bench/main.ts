@@ -72,7 +72,7 @@ async function main(): Promise<void> {
   if (chart !== undefined && !chosen.includes(io)) throw new BenchError('--chart is of the part io')
   if (process.env.CEPH_CONF) checkGiven(chosen)
   const interruption = new AbortController()
-  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.once(name, () => interruption.abort(new BenchError(`${name}: cleaning up`)))
   }
   const { signal } = interruption

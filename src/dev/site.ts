@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { DaemonFailedError, StackTimeoutError } from './errors.js'
 import { type Daemon, type StackRecord, writeRecord } from './folder.js'
 import type { StackOptions, StackSettings } from './options.js'
+import { accepts } from './ports.js'
 import { identify, markOf, terminate } from './processes.js'
 import { searchPath } from './programs.js'
 
@@ -66,8 +67,12 @@ export class Site {
     const pid = await spawned(child)
     const daemon = { ...(identify(pid) ?? { pid, startTime: 0 }), name, ports, ...(endWith && { endWith }) }
     this.record.daemons.push(daemon)
-    child.once('exit', (status, signal) => {
-      if (this.record.daemons.includes(daemon)) this.#failure.abort(this.failure(name, describeEnding(status, signal)))
+    child.once('exit', async (status, signal) => {
+      // A daemon that cannot listen may end before its log says why.
+      const taken = await Promise.all(ports.map(port => accepts(port, this.settings.address)))
+      if (!this.record.daemons.includes(daemon)) return
+      const portTaken = taken.includes(true)
+      this.#failure.abort(this.failure(name, describeEnding(status, signal), { portTaken }))
     })
     child.unref()
     writeRecord(this.dir, this.record)
@@ -117,10 +122,11 @@ export class Site {
   }
 
   /** The error for a daemon that failed, with what it said last. */
-  failure(name: string, how: string): DaemonFailedError {
+  failure(name: string, how: string, { portTaken = false } = {}): DaemonFailedError {
     const log = this.#log(name)
     const lines = existsSync(log) ? readFileSync(log, 'utf8').split('\n').filter(Boolean) : []
-    return new DaemonFailedError(name, how, lines.slice(-TAIL_LINES), { portTaken: lines.some(saysPortTaken) })
+    const reason = { portTaken: portTaken || lines.some(saysPortTaken) }
+    return new DaemonFailedError(name, how, lines.slice(-TAIL_LINES), reason)
   }
 
   #spawn(

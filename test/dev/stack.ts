@@ -7,6 +7,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
@@ -50,12 +51,41 @@ t.test('up gives a cluster, a broker and an iSCSI target to programs that know n
     'all daemons live',
   )
 
+  const addresses = listenedOn(Object.values(stack.pids))
+  t.ok(addresses.length >= 6, 'daemons listen')
+  t.same(
+    addresses.filter(address => !/7F$|^0{24}01000000$/.test(address)),
+    [],
+    'and on loopback only',
+  )
+
   const ended = await stopStack(dir)
   t.strictSame(ended.sort(), Object.keys(stack.pids).sort())
   t.notOk(anyAlive(stack), 'all of it has ended')
   t.notOk(existsSync(dir), 'its folder is gone')
   t.match(await stackStatus(dir), { state: 'absent', daemons: [] })
 })
+
+/** In hexadecimal digits, as the kernel has them: 127.0.0.1 ends with 7F. */
+function listenedOn(pids: number[]): string[] {
+  const files = pids.flatMap(pid => readdirSync(`/proc/${pid}/fd`).map(fd => linkOf(`/proc/${pid}/fd/${fd}`)))
+  const sockets = new Set(files.flatMap(file => /^socket:\[(\d+)\]$/.exec(file)?.[1] ?? []))
+  const lines = ['tcp', 'tcp6'].flatMap(kind => readFileSync(`/proc/net/${kind}`, 'utf8').trim().split('\n').slice(1))
+  const listen = '0A'
+  return lines.flatMap(line => {
+    const [, local = '', , state, , , , , , socket = ''] = line.trim().split(/\s+/)
+    return state === listen && sockets.has(socket) ? [local.slice(0, local.indexOf(':'))] : []
+  })
+}
+
+/** Of a descriptor that may be closed by now. */
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path)
+  } catch {
+    return ''
+  }
+}
 
 t.test('a cluster is at the address that it is given', async t => {
   const dir = folder(t)
