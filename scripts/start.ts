@@ -48,7 +48,10 @@ function refuse(text: string): void {
   console.error(text)
 }
 
-/** Aborted at Ctrl-C, when the terminal closes, or when somebody asks the process to end. A second time does not cut the taking down short. */
+/**
+ * Aborted at Ctrl-C, when the terminal closes, or when somebody asks the process to end. A second time does not cut the
+ * taking down short.
+ */
 function interrupted(): AbortSignal {
   const controller = new AbortController()
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => controller.abort())

@@ -60,8 +60,7 @@ async function change(
   start: (bytes: Uint8Array, token: AbortToken | undefined) => Promise<void>,
 ): Promise<void> {
   checkPassphrase(passphrase)
-  const before = image.encrypted
-  image.encrypted = true
+  image.encryptions++
   try {
     await call(image.resource, options, token => {
       if (typeof passphrase !== 'string') return start(passphrase, token)
@@ -74,7 +73,7 @@ async function change(
     })
   } catch (error) {
     // What is aborted may be done all the same.
-    if (!(error instanceof AbortError)) image.encrypted = before
+    if (!(error instanceof AbortError)) image.encryptions--
     throw error
   } finally {
     image.forgetSize()

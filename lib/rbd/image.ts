@@ -50,8 +50,13 @@ export class Image extends ImageIo implements AsyncDisposable {
   readonly config: Config
   readonly exclusiveLock: ExclusiveLock
   readonly advisoryLock: AdvisoryLock
+  /** How many calls load an encryption, have loaded one, or may have. @internal */
+  encryptions = 0
+
   /** Whether an encryption is loaded, or may be. @internal */
-  encrypted = false
+  get encrypted(): boolean {
+    return this.encryptions > 0
+  }
 
   /** @internal */
   constructor(

@@ -18,6 +18,10 @@ constexpr size_t names_at_once = 100;
 // there.
 constexpr int most_rounds = 10;
 
+// How often in a row its snapshots cannot be listed because one has gone: each time somebody else has removed
+// one.
+constexpr int most_vanished = 1000;
+
 // What is wrong with one file, and not with the mount.
 bool IsOfTheEntry(int error) {
     return error == EACCES || error == EPERM || error == ENOTEMPTY || error == EBUSY || error == EIO ||
@@ -32,6 +36,7 @@ struct Level {
     std::set<std::string> kept = {};
     bool read_to_end = false;
     int rounds = 0;
+    int vanished = 0;
 };
 
 class TreeRemoval : public Handle {
@@ -126,6 +131,7 @@ private:
     void LookAgain(Level& level) {
         try {
             const auto snapshots = SnapshotNamesBelow(mount_, level.directory);
+            level.vanished = 0;
             if (level.rounds++ == most_rounds || (!snapshots.empty() && !snapshots_)) {
                 Keep("", "ceph_rmdir", ENOTEMPTY, snapshots);
                 return Leave(Outcome::kKept);
@@ -138,7 +144,7 @@ private:
         } catch (const Failure& failure) {
             // The directory has gone, or a snapshot did while they were listed: the next look tells.
             if (failure.error != ENOENT) return KeepFor(failure);
-            if (level.rounds++ < most_rounds) {
+            if (level.vanished++ < most_vanished) {
                 level.read_to_end = false;
                 return;
             }

@@ -1,7 +1,7 @@
 /** Where a run takes place, and that nothing is left of it. */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { Cluster, type Pool } from '../../lib/index.js'
 import { type Service, startStack, stopStack } from '../../src/dev/stack.js'
 import type { Place } from './harness.js'
@@ -58,7 +58,8 @@ objecter_inflight_op_bytes = 0
 async function onEqualTerms<T>(site: Site, use: (place: Place) => Promise<T>): Promise<T> {
   const folder = await mkdtemp(join(tmpdir(), 'cephkit-bench-'))
   try {
-    const cephConf = join(folder, 'ceph.conf')
+    // Ceph's programs take the cluster's name from that of the file.
+    const cephConf = join(folder, basename(site.cephConf))
     await writeFile(cephConf, (await readFile(site.cephConf, 'utf8')) + settings)
     return await withNamespace({ ...site, cephConf }, use)
   } finally {

@@ -76,7 +76,11 @@ t.test('tells what it holds, as rados df does', async t => {
   const pool = await ownPool(t, `cephkit-stat-${process.pid}`)
   await Promise.all(['a', 'b', 'c'].map(name => pool.object(name).writeFull(Buffer.alloc(1000))))
   await pool.object('a').read()
-  t.ok(await until(async () => (await pool.stat()).reads > 0, 60_000), 'the OSDs have reported')
+  const isReported = async () => {
+    const { objects, reads } = await pool.stat()
+    return objects === 3 && reads > 0
+  }
+  t.ok(await until(isReported, 60_000), 'the OSDs have reported')
   const { pools } = JSON.parse(await run('rados', 'df', '--pool', pool.name, '--format', 'json'))
   const [df] = pools
   t.match(await pool.stat(), {

@@ -69,8 +69,17 @@ t.test('an encryption of others', async t => {
     t.pass('and the image is one without encryption')
   })
 
-  await t.test('is read and written', async t => {
-    await image.loadEncryption({ format: 'luks1', passphrase })
+  await t.test('is read and written, also if a wrong passphrase is tried beside the right one', async t => {
+    const load = (tried: string) => image.loadEncryption({ format: 'luks1', passphrase: tried })
+    const [wrong, right] = await Promise.allSettled([load('a guess'), load(passphrase)])
+    t.match([wrong.status, right.status], ['rejected', 'fulfilled'])
+    const qcow2 = join(await testFolder(t), 'disk.qcow2')
+    await fails(t, {
+      'what is encrypted to qcow2': [
+        () => image.exportTo(qcow2, { format: 'qcow2' }),
+        { name: 'TypeError', code: 'ERR_INVALID_ARG_VALUE' },
+      ],
+    })
     t.equal(await image.size(), 60 * MiB)
     await image.write(MiB - 5, data)
     t.ok((await image.read(MiB - 5, data.length)).equals(data))
