@@ -41,6 +41,7 @@ const noCalls = [
   'pool',
   'imageName',
   'forgetSize',
+  'encrypted',
   'isSameAs',
 ]
 

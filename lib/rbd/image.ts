@@ -25,6 +25,7 @@ import { ImageIo } from './io.js'
 import { listChildren, listDescendants } from './linked-images.js'
 import { listSnapshots } from './listing.js'
 import { AdvisoryLock, ExclusiveLock } from './lock.js'
+import { byLockOwner } from './lock-owner.js'
 import { Metadata } from './metadata.js'
 import { copyMissingObjects } from './missing-objects.js'
 import { sparseSizeOf } from './options.js'
@@ -74,8 +75,8 @@ export class Image extends ImageIo implements AsyncDisposable {
       this.path,
       {
         get: (key, token) => native.imageGetMetadata(handle, key, token),
-        set: (key, value, token) => native.imageSetMetadata(handle, key, value, token),
-        remove: (key, token) => native.imageRemoveMetadata(handle, key, token),
+        set: (key, value, token) => byLockOwner(this, null, () => native.imageSetMetadata(handle, key, value, token)),
+        remove: (key, token) => byLockOwner(this, null, () => native.imageRemoveMetadata(handle, key, token)),
         list: (after, limit, token) => native.imageListMetadata(handle, after, limit, token),
       },
       options => this.watchers(options),
@@ -332,7 +333,9 @@ export class Image extends ImageIo implements AsyncDisposable {
     // librbd would turn them on, and then be refused their objects.
     const haveObjects = enabled && features.some(feature => feature !== 'exclusive-lock')
     if (haveObjects) await checkRoom(this, this.path, options.signal, 'image')
-    await call(this.resource, options, token => native.imageUpdateFeatures(this.handle, bits, enabled, token))
+    await call(this.resource, options, token =>
+      byLockOwner(this, null, () => native.imageUpdateFeatures(this.handle, bits, enabled, token)),
+    )
   }
 
   /**
@@ -362,7 +365,9 @@ export class Image extends ImageIo implements AsyncDisposable {
       await copyMissingObjects(this, { signal })
       await markFlatten(this, parent, { signal })
     }
-    await call(this.resource, options, (token, onProgress) => native.imageFlatten(this.handle, onProgress, token))
+    await call(this.resource, options, (token, onProgress) =>
+      byLockOwner(this, onProgress, report => native.imageFlatten(this.handle, report, token)),
+    )
   }
 
   /**
@@ -381,7 +386,7 @@ export class Image extends ImageIo implements AsyncDisposable {
     const { sparseSize, ...callOptions } = options
     const bytes = sparseSizeOf(sparseSize)
     await call(this.resource, callOptions, (token, onProgress) =>
-      native.imageSparsify(this.handle, bytes, onProgress, token),
+      byLockOwner(this, onProgress, report => native.imageSparsify(this.handle, bytes, report, token)),
     )
   }
 
@@ -396,7 +401,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    */
   async rebuildObjectMap(options: ProgressOptions = {}): Promise<void> {
     await call(this.resource, options, (token, onProgress) =>
-      native.imageRebuildObjectMap(this.handle, onProgress, token),
+      byLockOwner(this, onProgress, report => native.imageRebuildObjectMap(this.handle, report, token)),
     )
   }
 
@@ -479,7 +484,7 @@ export class Image extends ImageIo implements AsyncDisposable {
     const resource: Resource = { kind: 'snapshot', name: snapshot.path }
     await checkRoom(this, snapshot.path, callOptions.signal, 'image')
     await call(resource, callOptions, (token, onProgress) =>
-      native.snapshotCreate(this.handle, name, flags, onProgress, token),
+      byLockOwner(this, onProgress, report => native.snapshotCreate(this.handle, name, flags, report, token)),
     )
     if (protect) await snapshot.protect({ signal: callOptions.signal })
     return snapshot
@@ -499,7 +504,9 @@ export class Image extends ImageIo implements AsyncDisposable {
     checkInteger('id', id)
     const resource: Resource = { kind: 'snapshot', name: `${this.path}@id ${id}` }
     if (!this.readOnly) await checkNextSnapshot(this, id, resource, options)
-    await call(resource, options, token => native.snapshotRemoveById(this.handle, id, token))
+    await call(resource, options, token =>
+      byLockOwner(this, null, () => native.snapshotRemoveById(this.handle, id, token)),
+    )
   }
 
   /** How many snapshots the image may have, or null. @implements rbd_snap_get_limit */

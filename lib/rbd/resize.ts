@@ -3,6 +3,7 @@ import { checkBoolean, checkBytes, checkOptions } from '../check.js'
 import { InvalidArgumentError, ShrinkNotAllowedError } from '../errors.js'
 import { native } from '../native.js'
 import type { Image } from './image.js'
+import { byLockOwner } from './lock-owner.js'
 import { ask, getSize, headerObject } from './object-class.js'
 import { checkRoom } from './room.js'
 
@@ -21,7 +22,7 @@ export async function resizeImage(image: Image, size: number, options: ResizeOpt
   if (mayGrow) await checkRoom(image, image.path, signal, 'image')
   try {
     await call(image.resource, callOptions, (token, onProgress) =>
-      native.imageResize(image.handle, size, allowShrink, onProgress, token),
+      byLockOwner(image, onProgress, report => native.imageResize(image.handle, size, allowShrink, report, token)),
     )
   } catch (error) {
     if (!allowShrink && error instanceof InvalidArgumentError) throw await shrinkError(image, size, error)

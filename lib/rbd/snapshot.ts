@@ -5,6 +5,7 @@ import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import { flattenClones } from './flatten-clones.js'
 import type { Image } from './image.js'
+import { byLockOwner } from './lock-owner.js'
 import { checkRoom } from './room.js'
 import { checkNextSnapshot } from './snapshot-removal.js'
 import { withoutObjectMap } from './without-object-map.js'
@@ -196,7 +197,9 @@ export class Snapshot implements SnapshotReference {
     checkBoolean('flattenClones', flattens)
     const { handle, readOnly } = this.image
     const remove = () =>
-      call(this.#resource, { signal }, token => native.snapshotRemove(handle, this.name, unprotect, token))
+      call(this.#resource, { signal }, token =>
+        byLockOwner(this.image, null, () => native.snapshotRemove(handle, this.name, unprotect, token)),
+      )
     if (readOnly) return remove()
     const id = await call(this.#resource, { signal }, token => native.snapshotId(handle, this.name, token))
     if (flattens) await flattenClones(this, { signal, onProgress })
