@@ -3,7 +3,6 @@
 import type { AbortToken } from '../bindings.js'
 import { type CallOptions, call } from '../call.js'
 import { checkOneOf, checkOptions, wrongType } from '../check.js'
-import { AbortError } from '../errors.js'
 import { native } from '../native.js'
 import type { Image } from './image.js'
 import { checkWritable } from './read-only.js'
@@ -60,21 +59,25 @@ async function change(
   start: (bytes: Uint8Array, token: AbortToken | undefined) => Promise<void>,
 ): Promise<void> {
   checkPassphrase(passphrase)
-  image.encryptions++
+  const begin = (token: AbortToken | undefined) => {
+    if (typeof passphrase !== 'string') return start(passphrase, token)
+    const bytes = Buffer.from(passphrase)
+    try {
+      return start(bytes, token)
+    } finally {
+      bytes.fill(0)
+    }
+  }
   try {
-    await call(image.resource, options, token => {
-      if (typeof passphrase !== 'string') return start(passphrase, token)
-      const bytes = Buffer.from(passphrase)
+    await call(image.resource, options, async token => {
+      image.encryptions++
       try {
-        return start(bytes, token)
-      } finally {
-        bytes.fill(0)
+        await begin(token)
+      } catch (error) {
+        image.encryptions--
+        throw error
       }
     })
-  } catch (error) {
-    // What is aborted may be done all the same.
-    if (!(error instanceof AbortError)) image.encryptions--
-    throw error
   } finally {
     image.forgetSize()
   }

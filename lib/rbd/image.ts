@@ -25,10 +25,10 @@ import { ImageIo } from './io.js'
 import { listChildren, listDescendants } from './linked-images.js'
 import { listSnapshots } from './listing.js'
 import { AdvisoryLock, ExclusiveLock } from './lock.js'
-import { byLockOwner } from './lock-owner.js'
 import { Metadata } from './metadata.js'
 import { copyMissingObjects } from './missing-objects.js'
 import { sparseSizeOf } from './options.js'
+import { mayBeDone, ProxiedOperations } from './proxied-operations.js'
 import { type QuiesceHooks, type QuiesceWatch, startQuiesceWatch, type WatchQuiesceOptions } from './quiesce.js'
 import { type ResizeOptions, resizeImage } from './resize.js'
 import { checkRoom } from './room.js'
@@ -51,6 +51,8 @@ export class Image extends ImageIo implements AsyncDisposable {
   readonly config: Config
   readonly exclusiveLock: ExclusiveLock
   readonly advisoryLock: AdvisoryLock
+  /** @internal */
+  readonly proxied = new ProxiedOperations(this)
   /** How many calls load an encryption, have loaded one, or may have. @internal */
   encryptions = 0
 
@@ -75,8 +77,14 @@ export class Image extends ImageIo implements AsyncDisposable {
       this.path,
       {
         get: (key, token) => native.imageGetMetadata(handle, key, token),
-        set: (key, value, token) => byLockOwner(this, null, () => native.imageSetMetadata(handle, key, value, token)),
-        remove: (key, token) => byLockOwner(this, null, () => native.imageRemoveMetadata(handle, key, token)),
+        set: (key, value, token) => {
+          const isDone = async (another: Image) => (await another.metadata.get(key)) === value
+          return this.proxied.run(isDone, null, () => native.imageSetMetadata(handle, key, value, token))
+        },
+        remove: (key, token) => {
+          const isDone = async (another: Image) => (await another.metadata.get(key)) === undefined
+          return this.proxied.run(isDone, null, () => native.imageRemoveMetadata(handle, key, token))
+        },
         list: (after, limit, token) => native.imageListMetadata(handle, after, limit, token),
       },
       options => this.watchers(options),
@@ -333,8 +341,12 @@ export class Image extends ImageIo implements AsyncDisposable {
     // librbd would turn them on, and then be refused their objects.
     const haveObjects = enabled && features.some(feature => feature !== 'exclusive-lock')
     if (haveObjects) await checkRoom(this, this.path, options.signal, 'image')
+    const isDone = async (another: Image) => {
+      const present = (await another.stat()).features
+      return features.every(feature => present.includes(feature) === enabled)
+    }
     await call(this.resource, options, token =>
-      byLockOwner(this, null, () => native.imageUpdateFeatures(this.handle, bits, enabled, token)),
+      this.proxied.run(isDone, null, () => native.imageUpdateFeatures(this.handle, bits, enabled, token)),
     )
   }
 
@@ -365,8 +377,9 @@ export class Image extends ImageIo implements AsyncDisposable {
       await copyMissingObjects(this, { signal })
       await markFlatten(this, parent, { signal })
     }
+    const isDone = async (another: Image) => (await another.parent()) === null
     await call(this.resource, options, (token, onProgress) =>
-      byLockOwner(this, onProgress, report => native.imageFlatten(this.handle, report, token)),
+      this.proxied.run(isDone, onProgress, report => native.imageFlatten(this.handle, report, token)),
     )
   }
 
@@ -386,7 +399,7 @@ export class Image extends ImageIo implements AsyncDisposable {
     const { sparseSize, ...callOptions } = options
     const bytes = sparseSizeOf(sparseSize)
     await call(this.resource, callOptions, (token, onProgress) =>
-      byLockOwner(this, onProgress, report => native.imageSparsify(this.handle, bytes, report, token)),
+      this.proxied.run(mayBeDone, onProgress, report => native.imageSparsify(this.handle, bytes, report, token)),
     )
   }
 
@@ -401,7 +414,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    */
   async rebuildObjectMap(options: ProgressOptions = {}): Promise<void> {
     await call(this.resource, options, (token, onProgress) =>
-      byLockOwner(this, onProgress, report => native.imageRebuildObjectMap(this.handle, report, token)),
+      this.proxied.run(mayBeDone, onProgress, report => native.imageRebuildObjectMap(this.handle, report, token)),
     )
   }
 
@@ -483,8 +496,9 @@ export class Image extends ImageIo implements AsyncDisposable {
     const flags = createFlags({ skipQuiesce, ignoreQuiesceError })
     const resource: Resource = { kind: 'snapshot', name: snapshot.path }
     await checkRoom(this, snapshot.path, callOptions.signal, 'image')
+    const isDone = (another: Image) => another.snapshot(name).exists()
     await call(resource, callOptions, (token, onProgress) =>
-      byLockOwner(this, onProgress, report => native.snapshotCreate(this.handle, name, flags, report, token)),
+      this.proxied.run(isDone, onProgress, report => native.snapshotCreate(this.handle, name, flags, report, token)),
     )
     if (protect) await snapshot.protect({ signal: callOptions.signal })
     return snapshot
@@ -504,8 +518,9 @@ export class Image extends ImageIo implements AsyncDisposable {
     checkInteger('id', id)
     const resource: Resource = { kind: 'snapshot', name: `${this.path}@id ${id}` }
     if (!this.readOnly) await checkNextSnapshot(this, id, resource, options)
+    const isDone = async (another: Image) => (await another.listSnapshots()).every(snapshot => snapshot.id !== id)
     await call(resource, options, token =>
-      byLockOwner(this, null, () => native.snapshotRemoveById(this.handle, id, token)),
+      this.proxied.run(isDone, null, () => native.snapshotRemoveById(this.handle, id, token)),
     )
   }
 
@@ -606,6 +621,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    * @implements rbd_aio_close rbd_close rados_aio_watch_flush
    */
   async close(): Promise<void> {
+    if (!this.closed) this.proxied.seeToAnswers()
     await call(this.resource, {}, () => native.close(this.handle))
   }
 

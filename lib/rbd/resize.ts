@@ -3,7 +3,6 @@ import { checkBoolean, checkBytes, checkOptions } from '../check.js'
 import { InvalidArgumentError, ShrinkNotAllowedError } from '../errors.js'
 import { native } from '../native.js'
 import type { Image } from './image.js'
-import { byLockOwner } from './lock-owner.js'
 import { ask, getSize, headerObject } from './object-class.js'
 import { checkRoom } from './room.js'
 
@@ -21,8 +20,11 @@ export async function resizeImage(image: Image, size: number, options: ResizeOpt
   const mayGrow = image.pool.whenFull !== 'wait' && size > (await wholeSize(image, { signal }))
   if (mayGrow) await checkRoom(image, image.path, signal, 'image')
   try {
+    const isDone = async (another: Image) => (await another.size()) === size
     await call(image.resource, callOptions, (token, onProgress) =>
-      byLockOwner(image, onProgress, report => native.imageResize(image.handle, size, allowShrink, report, token)),
+      image.proxied.run(isDone, onProgress, report =>
+        native.imageResize(image.handle, size, allowShrink, report, token),
+      ),
     )
   } catch (error) {
     if (!allowShrink && error instanceof InvalidArgumentError) throw await shrinkError(image, size, error)

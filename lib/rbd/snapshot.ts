@@ -5,7 +5,6 @@ import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import { flattenClones } from './flatten-clones.js'
 import type { Image } from './image.js'
-import { byLockOwner } from './lock-owner.js'
 import { checkRoom } from './room.js'
 import { checkNextSnapshot } from './snapshot-removal.js'
 import { withoutObjectMap } from './without-object-map.js'
@@ -196,9 +195,10 @@ export class Snapshot implements SnapshotReference {
     checkBoolean('unprotect', unprotect)
     checkBoolean('flattenClones', flattens)
     const { handle, readOnly } = this.image
+    const isDone = async (another: Image) => !(await another.snapshot(this.name).exists())
     const remove = () =>
       call(this.#resource, { signal }, token =>
-        byLockOwner(this.image, null, () => native.snapshotRemove(handle, this.name, unprotect, token)),
+        this.image.proxied.run(isDone, null, () => native.snapshotRemove(handle, this.name, unprotect, token)),
       )
     if (readOnly) return remove()
     const id = await call(this.#resource, { signal }, token => native.snapshotId(handle, this.name, token))
