@@ -68,19 +68,17 @@ async function change(
       bytes.fill(0)
     }
   }
-  try {
-    await call(image.resource, options, async token => {
-      image.encryptions++
-      try {
-        await begin(token)
-      } catch (error) {
-        image.encryptions--
-        throw error
-      }
-    })
-  } finally {
-    image.forgetSize()
-  }
+  await call(image.resource, options, async token => {
+    image.encryptions++
+    try {
+      await begin(token)
+    } catch (error) {
+      image.encryptions--
+      throw error
+    } finally {
+      image.forgetSize()
+    }
+  })
 }
 
 /** As for the options, the message must not show it. */

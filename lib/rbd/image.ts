@@ -28,7 +28,7 @@ import { AdvisoryLock, ExclusiveLock } from './lock.js'
 import { Metadata } from './metadata.js'
 import { copyMissingObjects } from './missing-objects.js'
 import { sparseSizeOf } from './options.js'
-import { mayBeDone, ProxiedOperations } from './proxied-operations.js'
+import { ProxiedOperations } from './proxied-operations.js'
 import { type QuiesceHooks, type QuiesceWatch, startQuiesceWatch, type WatchQuiesceOptions } from './quiesce.js'
 import { type ResizeOptions, resizeImage } from './resize.js'
 import { checkRoom } from './room.js'
@@ -399,7 +399,7 @@ export class Image extends ImageIo implements AsyncDisposable {
     const { sparseSize, ...callOptions } = options
     const bytes = sparseSizeOf(sparseSize)
     await call(this.resource, callOptions, (token, onProgress) =>
-      this.proxied.run(mayBeDone, onProgress, report => native.imageSparsify(this.handle, bytes, report, token)),
+      native.imageSparsify(this.handle, bytes, onProgress, token),
     )
   }
 
@@ -414,7 +414,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    */
   async rebuildObjectMap(options: ProgressOptions = {}): Promise<void> {
     await call(this.resource, options, (token, onProgress) =>
-      this.proxied.run(mayBeDone, onProgress, report => native.imageRebuildObjectMap(this.handle, report, token)),
+      native.imageRebuildObjectMap(this.handle, onProgress, token),
     )
   }
 
@@ -623,6 +623,7 @@ export class Image extends ImageIo implements AsyncDisposable {
   async close(): Promise<void> {
     if (!this.closed) this.proxied.seeToAnswers()
     await call(this.resource, {}, () => native.close(this.handle))
+    await this.proxied.lookingEnds()
   }
 
   [Symbol.asyncDispose](): Promise<void> {

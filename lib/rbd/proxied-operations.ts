@@ -4,16 +4,14 @@ import type { Image } from './image.js'
 
 /** librbd takes a request for lost that it has heard nothing of for 30 s, and asks once more. */
 const silenceMs = 45_000
-const betweenLooksMs = 1000
+const firstPauseMs = 1000
 
 /** Whether it is done, as the image shows that is opened once more. */
 type IsDone = (another: Image) => Promise<boolean>
 
-/** Of an operation that leaves nothing to be seen, and may as well be done again. */
-export const mayBeDone: IsDone = async () => true
-
 /**
- * The operations on an image that librbd has the owner of the exclusive lock do, if that is another client. Where this one announces
+ * The operations on an image that librbd has the owner of the exclusive lock do, if that is another client, and of which can be seen
+ * that they are done. Where this one announces
  * itself in the moment that it is asked, librbd 16.2 asks again under the same number, is told that this has been done before, and
  * waits for word that it is done, for ever. It asks whoever has the lock next, or does it by itself: so the lock is moved.
  */
@@ -46,39 +44,56 @@ export class ProxiedOperations {
       this.#underWay.delete(operation)
       if (this.#underWay.size === 0) {
         this.#allOver.abort()
-        await this.#looking
+        await this.lookingEnds()
       }
     }
+  }
+
+  /** When nothing is under way: until what was open for a look is closed. */
+  async lookingEnds(): Promise<void> {
+    await this.#looking
   }
 
   /** For as long as there is any under way; it may begin before the image is closed, and not later. */
   seeToAnswers(): void {
     if (this.#looking || this.#underWay.size === 0) return
     this.#allOver = new AbortController()
-    this.#looking = this.#moveLock(this.#allOver.signal)
-      // What fails here fails the operation too, or it is an owner that keeps the lock: another look may do.
-      .catch(() => {})
+    this.#looking = this.#look(this.#allOver.signal)
+      .catch(ignore)
       .finally(() => {
         this.#looking = undefined
       })
   }
 
-  async #moveLock(allOver: AbortSignal): Promise<void> {
+  async #look(allOver: AbortSignal): Promise<void> {
     this.#id ??= (await this.#image.stat()).id
-    while (await hasPassed(betweenLooksMs, allOver)) {
-      const another = await this.#image.pool.openImageById(this.#id)
-      try {
-        const done = await Promise.all(Array.from(this.#underWay, ({ isDone }) => isDone(another)))
-        // It takes the lock as a write does: with `rbd_lock_acquire`, writes of its owner would fail, and not wait.
-        if (done.includes(true)) await another.flush()
-        // Who has the lock now may be asked.
-        await hasPassed(betweenLooksMs, allOver)
-      } finally {
-        await another.close()
-      }
+    const id = this.#id
+    let pauseMs = firstPauseMs
+    while ((await hasPassed(pauseMs, allOver)) && !this.#image.pool.closed) {
+      const hasMoved = await this.#moveLock(id, allOver).catch(ignore)
+      pauseMs = hasMoved ? firstPauseMs : Math.min(2 * pauseMs, silenceMs)
+    }
+  }
+
+  /** If all is done: what is not would have to begin anew. */
+  async #moveLock(id: string, allOver: AbortSignal): Promise<boolean> {
+    const another = await this.#image.pool.openImageById(id)
+    try {
+      const done = await Promise.all(Array.from(this.#underWay, ({ isDone }) => isDone(another)))
+      if (done.includes(false)) return false
+      // It takes the lock as a write does: with `rbd_lock_acquire`, writes of its owner would fail, and not wait.
+      await another.flush()
+      // Who has the lock now may be asked.
+      await hasPassed(firstPauseMs, allOver)
+      return true
+    } finally {
+      await another.close()
     }
   }
 }
+
+/** The operation has errors of its own, and what fails now may succeed later. */
+function ignore(): void {}
 
 /** False when that was cut short. */
 function hasPassed(ms: number, signal: AbortSignal): Promise<boolean> {

@@ -116,6 +116,8 @@ t.test('and who asked has had enough', async t => {
       const [outcome] = await Promise.allSettled([changed])
       if (outcome.status === 'rejected') t.match(outcome.reason, { name: 'AbortError' })
       await asking.close()
+      // The owner's, and that of who asks in the next test.
+      t.ok((await image.watchers()).length <= 2, 'nothing is left open')
       return outcome.status === 'rejected'
     }
     return await whileAnnounced(other, change)
