@@ -6,20 +6,38 @@ import type { Image } from './image.js'
 const silenceMs = 45_000
 const firstPauseMs = 1000
 
+/** Of this thread. A timer for each operation would cost more than all else that is done for it here. */
+const busy = new Set<ProxiedOperations>()
+const tickMs = 5000
+let ticking: NodeJS.Timeout | undefined
+
+function tick(): void {
+  for (const each of busy) each.breakSilence()
+  if (busy.size > 0) return
+  clearInterval(ticking)
+  ticking = undefined
+}
+
+interface Operation {
+  isDone: IsDone
+  /** Of the progress it makes. */
+  heardAt: number
+}
+
 /** Whether it is done, as the image shows that is opened once more. */
 type IsDone = (another: Image) => Promise<boolean>
 
 /**
- * The operations on an image that librbd has the owner of the exclusive lock do, if that is another client, and of which can be seen
- * that they are done. Where this one announces
- * itself in the moment that it is asked, librbd 16.2 asks again under the same number, is told that this has been done before, and
- * waits for word that it is done, for ever. It asks whoever has the lock next, or does it by itself: so the lock is moved.
+ * The operations on an image that librbd has the owner of the exclusive lock do, if that is another client, and of which can be
+ * seen that they are done. Where the owner announces itself in the moment that it is asked, librbd 16.2 asks again under the same
+ * number, is told that this has been done before, and waits for word that it is done, for ever. It asks whoever has the lock next,
+ * or does it by itself: so the lock is moved.
  */
 export class ProxiedOperations {
   readonly #image: Image
   #id: string | undefined
-  readonly #underWay = new Set<{ isDone: IsDone }>()
-  #allOver = new AbortController()
+  readonly #underWay = new Set<Operation>()
+  #allOver: AbortController | undefined
   #looking: Promise<void> | undefined
 
   constructor(image: Image) {
@@ -31,19 +49,20 @@ export class ProxiedOperations {
     onProgress: OnProgress | null,
     request: (onProgress: OnProgress) => Promise<T>,
   ): Promise<T> {
-    const silence = setInterval(() => this.seeToAnswers(), silenceMs).unref()
-    const operation = { isDone }
+    const operation = { isDone, heardAt: performance.now() }
     this.#underWay.add(operation)
+    busy.add(this)
+    ticking ??= setInterval(tick, tickMs).unref()
     try {
       return await request((done, total) => {
-        if (this.#underWay.has(operation)) silence.refresh()
+        operation.heardAt = performance.now()
         onProgress?.(done, total)
       })
     } finally {
-      clearInterval(silence)
       this.#underWay.delete(operation)
       if (this.#underWay.size === 0) {
-        this.#allOver.abort()
+        busy.delete(this)
+        this.#allOver?.abort()
         await this.lookingEnds()
       }
     }
@@ -52,6 +71,11 @@ export class ProxiedOperations {
   /** When nothing is under way: until what was open for a look is closed. */
   async lookingEnds(): Promise<void> {
     await this.#looking
+  }
+
+  breakSilence(): void {
+    const latest = performance.now() - silenceMs
+    for (const { heardAt } of this.#underWay) if (heardAt <= latest) this.seeToAnswers()
   }
 
   /** For as long as there is any under way; it may begin before the image is closed, and not later. */
