@@ -616,7 +616,8 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * Closes the image after its calls in flight, and writes what is in its cache. Safe to call again.
+   * Closes the image after its calls in flight, and writes what is in its cache. Safe to call again. Where a change is in flight that
+   * another client has made and librbd waits for in vain, it takes the exclusive lock from that one for a moment.
    *
    * @implements rbd_aio_close rbd_close rados_aio_watch_flush
    */
