@@ -104,9 +104,11 @@ export function checkOneOf<T extends string | number>(argument: string, value: u
   return value as T
 }
 
-export function checkView(argument: string, value: unknown): NodeJS.ArrayBufferView {
+/** As bytes, for Node-API does not know of every TypedArray how large its elements are. */
+export function checkView(argument: string, value: unknown): Uint8Array {
   if (!ArrayBuffer.isView(value)) throw wrongType(argument, 'a Buffer, TypedArray or DataView', value)
-  return checkInPlace(argument, checkNotShared(argument, value as NodeJS.ArrayBufferView))
+  const view = checkInPlace(argument, checkNotShared(argument, value as NodeJS.ArrayBufferView))
+  return view instanceof Uint8Array ? view : new Uint8Array(view.buffer, view.byteOffset, view.byteLength)
 }
 
 /** librados counts the bytes of one call in an int. */
@@ -191,6 +193,6 @@ export function checkFunction(argument: string, value: unknown): void {
 }
 
 // String.prototype.isWellFormed is in Node 20, but not in the ES2023 that TypeScript checks against.
-function isWellFormed(text: string): boolean {
+export function isWellFormed(text: string): boolean {
   return (text as string & { isWellFormed(): boolean }).isWellFormed()
 }

@@ -15,7 +15,7 @@ const fadviseNames = Object.keys(fadviseFlags) as Fadvise[]
 export type Fadvise = keyof typeof fadviseFlags
 
 export interface IoOptions extends CallOptions {
-  /** Default: none. */
+  /** Default: none. With `fua`, a write resolves when it is safe in the cluster, and not before. */
   fadvise?: readonly Fadvise[] | undefined
 }
 
@@ -28,6 +28,9 @@ export interface WriteZeroesOptions extends IoOptions {
 const thickProvisionFlag = 1
 
 const sector = 512
+
+/** What `writeSame()` has librbd repeat is as long: where an object is no multiple of it, librbd does so in memory, bit by bit. */
+const repeatedBytes = 64 * 1024
 
 /** What fits into the int that librbd returns. */
 const maxIoBytes = 2 ** 31 - 4096
@@ -74,8 +77,8 @@ export abstract class ImageIo {
 
   #readInto(offset: number, buffer: NodeJS.ArrayBufferView, options: IoOptions | undefined): Promise<number> {
     return this.#io(options, (flags, token) => {
-      const end = endOf(offset, checkData('buffer', buffer))
-      return native.imageRead(this.handle, end, offset, buffer, flags, token)
+      const bytes = checkBuffer('buffer', buffer)
+      return native.imageRead(this.handle, endOf(offset, bytes.length), offset, bytes, flags, token)
     })
   }
 
@@ -91,16 +94,17 @@ export abstract class ImageIo {
    */
   readv(offset: number, buffers: readonly NodeJS.ArrayBufferView[], options?: CallOptions): Promise<number> {
     return call(this.resource, options, token => {
-      const views = checkViews('buffers', buffers)
-      const end = endOf(offset, bytesOf('buffers', views))
-      return native.imageReadv(this.handle, end, offset, views, token)
+      const { parts, length } = checkBuffers('buffers', buffers)
+      return native.imageReadv(this.handle, endOf(offset, length), offset, parts, token)
     })
   }
 
   /**
    * Writes. Resolves when librbd has the data, which may be in its cache: it is safe after `flush()`, or `close()`. So it is
-   * with all that writes. Of what is written to one place without awaiting the one before, librbd does not say what comes
-   * last. The data must not be changed until this has settled, and an abort does not end that.
+   * with all that writes. Until the first `flush()` it is safe at once. A write that fails after it has resolved, librbd 16.2
+   * tells to a `flush()` that is begun before that, and to nobody else; `fua` is for who must know. Of what is written to one
+   * place without awaiting the one before, librbd does not say what comes last. The data must not be changed until this has
+   * settled, and an abort does not end that.
    *
    * @param offset - In bytes.
    * @throws {InvalidArgumentError} it goes beyond the end of the image: nothing is written
@@ -110,8 +114,8 @@ export abstract class ImageIo {
    */
   write(offset: number, data: NodeJS.ArrayBufferView, options?: IoOptions): Promise<void> {
     return this.#io(options, (flags, token) => {
-      const end = endOf(offset, checkData('data', data))
-      return native.imageWrite(this.handle, end, offset, data, flags, token)
+      const bytes = checkBuffer('data', data)
+      return native.imageWrite(this.handle, endOf(offset, bytes.length), offset, bytes, flags, token)
     })
   }
 
@@ -127,16 +131,16 @@ export abstract class ImageIo {
    */
   writev(offset: number, data: readonly NodeJS.ArrayBufferView[], options?: CallOptions): Promise<void> {
     return call(this.resource, options, token => {
-      const views = checkViews('data', data)
-      const end = endOf(offset, bytesOf('data', views))
-      return native.imageWritev(this.handle, end, offset, views, token)
+      const { parts, length } = checkBuffers('data', data)
+      return native.imageWritev(this.handle, endOf(offset, length), offset, parts, token)
     })
   }
 
   /**
    * Gives a range back: it reads as zeroes then, or as the parent's data where librbd finds that cheaper. That is so of
    * whole multiples of `rbd_discard_granularity_bytes` (64 KiB by default) in each object; what the range has of others
-   * stays as it is. What lies beyond the end of the image is left out.
+   * stays as it is. What lies beyond the end of the image is left out. Where an encryption is loaded, nothing is given back:
+   * librbd writes zeroes, encrypted.
    *
    * @param offset - In bytes.
    * @param length - In bytes.
@@ -153,8 +157,9 @@ export abstract class ImageIo {
   }
 
   /**
-   * Makes a range read as zeroes, to the byte, and gives back its space unless told otherwise. With `thickProvision`, what
-   * is no whole sector of 512 bytes at its ends is written apart: a failure can leave a part of the range as it was.
+   * Makes a range read as zeroes, to the byte, and gives back its space unless told otherwise, or an encryption is loaded.
+   * With `thickProvision`, what is no whole sector of 512 bytes at its ends is written apart: a failure can leave a part of the
+   * range as it was.
    *
    * @param offset - In bytes.
    * @param length - In bytes.
@@ -193,8 +198,10 @@ export abstract class ImageIo {
   }
 
   /**
-   * Writes the same data again and again, until the range is full; it goes to the OSDs once. The data must not be
-   * changed until this has settled, and an abort does not end that.
+   * Writes the same data again and again, until the range is full. Of a length that is a power of two, at most 64 KiB of it go
+   * to the OSDs for an object, unless an encryption is loaded. The data must not be changed until this has settled, and an abort
+   * does not end that. Where the range is no multiple of as much of it as fits into 64 KiB, its end is written apart: a failure
+   * can leave a part of the range as it was.
    *
    * @param offset - In bytes.
    * @param length - Of the range in bytes: a multiple of the data's.
@@ -203,13 +210,18 @@ export abstract class ImageIo {
    *
    * @implements rbd_aio_writesame
    */
-  writeSame(offset: number, length: number, data: NodeJS.ArrayBufferView, options?: IoOptions): Promise<void> {
-    return this.#io(options, (flags, token) => {
-      const end = endOf(offset, checkInteger('length', length, 0, maxIoBytes))
-      const unit = checkSomeData('data', data)
-      if (length % unit !== 0) throw outOfRange('length', `a multiple of ${unit}, the length of data`, length)
-      return native.imageWriteSame(this.handle, end, offset, length, data, flags, token)
-    })
+  async writeSame(offset: number, length: number, data: NodeJS.ArrayBufferView, options?: IoOptions): Promise<void> {
+    const end = endOf(offset, checkInteger('length', length, 0, maxIoBytes))
+    const unit = checkSome('data', data)
+    if (length % unit.length !== 0)
+      throw outOfRange('length', `a multiple of the length of data, ${unit.length}`, length)
+    const repeated = repeat(unit, Math.min(repeatedBytes, length))
+    const last = end - (length % repeated.length)
+    // Begins with the end, where it turns out whether the range is within the image.
+    if (last < end) await this.write(last, repeated.subarray(0, end - last), options)
+    await this.#io(options, (flags, token) =>
+      native.imageWriteSame(this.handle, last, offset, last - offset, repeated, flags, token),
+    )
   }
 
   /**
@@ -221,6 +233,7 @@ export abstract class ImageIo {
    * @throws {MismatchError} it has something else there: nothing is written
    * @throws {InvalidArgumentError} it goes beyond the end of the image, or is not within 512 bytes of it that begin at a
    *   multiple of 512
+   * @throws {NotSupportedError} more than 256 bytes, and the image has stripes of 512
    * @throws {ReadOnlyImageError} opened read-only; or another client keeps the exclusive lock
    *
    * @implements rbd_aio_compare_and_write
@@ -232,15 +245,20 @@ export abstract class ImageIo {
     options?: IoOptions,
   ): Promise<void> {
     const mismatch = await this.#io(options, (flags, token) => {
-      const length = checkSomeData('expected', expected)
-      if (checkData('data', data) !== length) throw outOfRange('data', `as long as expected, ${length} bytes`, data)
-      const end = endOf(offset, length)
-      return native.imageCompareAndWrite(this.handle, end, offset, expected, data, flags, token)
+      const old = checkSome('expected', expected)
+      const bytes = checkBuffer('data', data)
+      if (bytes.length !== old.length) throw outOfRange('data', `as long as expected, ${old.length} bytes`, data)
+      return native.imageCompareAndWrite(this.handle, endOf(offset, old.length), offset, old, bytes, flags, token)
     })
     if (mismatch !== null) throw new MismatchError(mismatch, this.resource)
   }
 
-  /** Waits until all writes that have resolved are safe in the cluster. @implements rbd_aio_flush */
+  /**
+   * Waits until all writes that have resolved are safe in the cluster. Rejects where one fails meanwhile; of one that has
+   * failed since it resolved, and before this was called, librbd 16.2 does not tell.
+   *
+   * @implements rbd_aio_flush
+   */
   flush(options?: CallOptions): Promise<void> {
     return call(this.resource, options, token => native.imageFlush(this.handle, token))
   }
@@ -288,24 +306,32 @@ function endOf(offset: number, length: number): number {
   return checkInteger('offset', offset, 0, Number.MAX_SAFE_INTEGER - length) + length
 }
 
-/** Answers its length in bytes. */
-function checkData(argument: string, value: unknown): number {
-  return bytesOf(argument, [checkView(argument, value)])
+function checkBuffer(argument: string, value: unknown): Uint8Array {
+  const bytes = checkView(argument, value)
+  checkLength(argument, bytes.length)
+  return bytes
 }
 
-function checkSomeData(argument: string, value: unknown): number {
-  const length = checkData(argument, value)
-  if (length === 0) throw outOfRange(argument, 'at least one byte long', value)
-  return length
+function checkSome(argument: string, value: unknown): Uint8Array {
+  const bytes = checkBuffer(argument, value)
+  if (bytes.length === 0) throw outOfRange(argument, 'at least one byte long', value)
+  return bytes
 }
 
-function checkViews(argument: string, value: unknown): NodeJS.ArrayBufferView[] {
+function checkBuffers(argument: string, value: unknown): { parts: Uint8Array[]; length: number } {
   if (!Array.isArray(value)) throw wrongType(argument, 'an array of Buffers, TypedArrays and DataViews', value)
-  return Array.from(value, view => checkView(`a member of ${argument}`, view))
+  const parts = Array.from(value, view => checkView(`a member of ${argument}`, view))
+  const length = parts.reduce((sum, part) => sum + part.length, 0)
+  checkLength(argument, length)
+  return { parts, length }
 }
 
-function bytesOf(argument: string, views: readonly NodeJS.ArrayBufferView[]): number {
-  const length = views.reduce((sum, { byteLength }) => sum + byteLength, 0)
+function checkLength(argument: string, length: number): void {
   if (length > maxIoBytes) throw outOfRange(argument, `at most ${maxIoBytes} bytes long`, length)
-  return length
+}
+
+/** As often as it fits into so many bytes, and once at least. */
+function repeat(data: Uint8Array, most: number): Uint8Array {
+  const times = Math.floor(most / data.length)
+  return times > 1 ? Buffer.alloc(times * data.length, data) : data
 }

@@ -16,7 +16,8 @@ type Options = Pick<CallOptions, 'signal'>
 
 /** How many objects are looked for at a time. */
 const atOnce = 64
-const sector = 512
+/** As many as can be compared in whatever stripes. */
+const comparedBytes = 256
 
 /** Copies those that are marked and not there from the parent, before a flatten. */
 export async function copyMissingObjects(image: Image, options: Options): Promise<void> {
@@ -78,7 +79,7 @@ async function missingOf(
 async function copy(image: Image, objects: readonly number[], layout: Layout, options: Options): Promise<void> {
   for (const object of objects) {
     const offset = offsetOf(object, layout)
-    const data = await image.read(offset, Math.min(sector, layout.size - offset), options)
+    const data = await image.read(offset, Math.min(comparedBytes, layout.size - offset), options)
     try {
       await image.compareAndWrite(offset, data, data, options)
     } catch (error) {

@@ -157,6 +157,29 @@ with rbd.Image(ioctx, 'disk') as image:
     await image.flush()
     const data: string = await python(pool, `answer(rbd.Image(ioctx, 'disk', read_only=True).read(${2 * MiB}, 3002))`)
     t.equal(data, `-${'abc'.repeat(1000)}-`)
+    for (const length of [65_535, 65_538, 5 * MiB - 2]) {
+      await image.write(MiB - 1, Buffer.alloc(length + 1, '-'))
+      await image.writeSame(MiB - 1, length, Buffer.from('abc'))
+      const written = await image.read(MiB - 1, length + 1)
+      t.ok(written.equals(Buffer.concat([Buffer.alloc(length, 'abc'), Buffer.from('-')])), `${length} bytes`)
+    }
+  })
+
+  await t.test('is written again and again in little memory', async t => {
+    await pool.createImage('wide', { size: 256 * MiB })
+    await using wide = await pool.openImage('wide')
+    const before = process.memoryUsage.rss()
+    let most = before
+    const watching = setInterval(() => {
+      most = Math.max(most, process.memoryUsage.rss())
+    }, 5)
+    try {
+      await wide.writeSame(0, 3 * 2 ** 26, Buffer.from('abc'))
+    } finally {
+      clearInterval(watching)
+    }
+    t.ok(most - before < 500 * MiB, `${Math.round((most - before) / MiB)} MiB`)
+    t.equal((await wide.read(3 * 2 ** 25, 6)).toString(), 'abcabc')
   })
 
   await t.test('is written if it is what was expected', async t => {
@@ -194,6 +217,18 @@ with rbd.Image(ioctx, 'disk') as image:
       const mismatch = { name: 'MismatchError', offset: place + 5 }
       await t.rejects(striped.compareAndWrite(place, expected, Buffer.alloc(512)), mismatch, `${place}`)
     }
+  })
+
+  await t.test('is compared within stripes, also small ones', async t => {
+    await pool.createImage('fine', { size: 8 * MiB, objectSize: 4096, stripeUnit: 512, stripeCount: 2 })
+    await using fine = await pool.openImage('fine')
+    const expected = Buffer.alloc(256)
+    expected[255] = 1
+    const mismatch = { name: 'MismatchError', offset: 512 + 511 }
+    await t.rejects(fine.compareAndWrite(512 + 256, expected, Buffer.alloc(256)), mismatch)
+    await fine.compareAndWrite(512 + 256, Buffer.alloc(256), expected)
+    const long = fine.compareAndWrite(512, Buffer.alloc(512), Buffer.alloc(512))
+    await t.rejects(long, { name: 'NotSupportedError', message: /stripes of 512/ })
   })
 
   await t.test('is larger than 2 GiB', async t => {
