@@ -88,7 +88,7 @@ class Report {
   watching<T>(start: Start<T>): Start<T> {
     return (token, onProgress) => {
       const { answer, name } = nameOf(() => start(token, onProgress))
-      this.#operation = name
+      if (name !== '') this.#operation = name
       return answer
     }
   }

@@ -113,7 +113,11 @@ export async function startQuiesceWatch(
   const { id } = await image.stat(callOptions)
   const header = image.pool.object(`rbd_header.${id}`)
   const handle = await open(image.resource, callOptions, token =>
-    startOutsideOfSnapshots(header, () => native.quiesceWatchStart(image.handle, id, event => receive(event), token)),
+    startOutsideOfSnapshots(header, () => {
+      // What a watch has heard that was got rid of is of a snapshot that there will not be.
+      early.length = 0
+      return native.quiesceWatchStart(image.handle, id, event => receive(event), token)
+    }),
   )
   const watch = new QuiesceWatch(image, handle, hooks, timeout)
   receive = event => watch.receive(event)

@@ -14,7 +14,7 @@ namespace {
 // As many blocking calls run at once. More would wait in the OSDs' queues instead of ours.
 constexpr size_t max_workers = 64;
 
-// How long the end of an environment waits for calls on a cluster that does not answer.
+// How long the end of an environment waits for its calls, and for what is to be closed.
 constexpr std::chrono::seconds end_limit(5);
 
 // What the process exits with, once the main thread has ended its environment. Node then ends the worker

@@ -49,8 +49,9 @@ public:
     // says that the process exits, with that status, for then Node runs no cleanup hooks, and by the cleanup
     // hook at the end of a worker thread.
     //
-    // A cluster that hangs is waited for a while only, and what still runs then is abandoned: in a process
-    // that exits, which then skips its destructors, for they would take librados apart under its threads.
+    // There is a while for all of it, and what still runs then, as it does where a cluster hangs, is
+    // abandoned: in a process that exits, which then skips its destructors, for they would take librados
+    // apart under its threads.
     void End(std::optional<int> exit_status);
 
     // [any thread] Has the process skip them in any case: something of Ceph's is never closed.

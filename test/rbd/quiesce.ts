@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { type Image, MiB, type QuiesceHooks, RadosObject, type WatchQuiesceOptions } from '../../lib/index.js'
+import { native } from '../../lib/native.js'
 import { rbdJson, run, testPool } from '../support/cluster.js'
 import { until } from '../support/process.js'
 
@@ -237,6 +238,38 @@ t.test('hooks come and go while others make snapshots', async t => {
   making = false
   await t.resolves(snapshots)
   t.ok(made.length > 5, `${made.length} snapshots`)
+})
+
+t.test('what is heard of a snapshot before the watch holds is not for the hooks', async t => {
+  const image = await disk(t)
+  const { quiesceWatchStart } = native
+  t.teardown(() => Object.assign(native, { quiesceWatchStart }))
+  const heard: string[][] = []
+  let snapping = Promise.resolve()
+  const start: typeof quiesceWatchStart = async (handle, id, receive, token) => {
+    const own: string[] = []
+    heard.push(own)
+    const hearing: typeof receive = event => {
+      own.push(event)
+      receive(event)
+    }
+    const watch = await quiesceWatchStart(handle, id, hearing, token)
+    if (heard.length === 1) {
+      // Made or refused: whoever asks is not answered by this watch.
+      snapping = snap(image, 'one').catch(() => {})
+      t.ok(await until(() => own.includes('quiesce'), limitMs))
+    }
+    return watch
+  }
+  Object.assign(native, { quiesceWatchStart: start })
+  const { events } = await hooked(image)
+  await snapping
+  await snap(image, 'two')
+  const asked = heard.at(-1)?.filter(event => event === 'quiesce').length ?? 0
+  t.ok(heard.length > 1 && asked > 0)
+  t.ok(await until(() => events.filter(event => event === 'unquiesce').length === asked, limitMs))
+  await sleep(200)
+  t.equal(events.filter(event => event === 'quiesce').length, asked)
 })
 
 t.test('a process that ends in the middle refuses', async t => {
