@@ -9,12 +9,15 @@ export const chunkBytes = 4 * 2 ** 20
 /** With the chunk's size, this is what a stream, an import or an export takes of memory. */
 export const chunksInFlight = 8
 
+/** For librbd would tell of a write that fails after it has been taken to a flush that is under way then, and to no other. */
+export const toldOfFailure = ['fua'] as const
+
 /** In bytes: with whole chunks, less of reading a file, sending and storing goes on at once. */
 export const pieceBytes = chunkBytes / 2
 
 /**
  * Does the work for each item, so many at a time, each in a buffer of a piece. After a failure none begins any more,
- * those that run are waited for, and then it is thrown.
+ * those that run are waited for, unless by an abort of their own, and then it is thrown.
  */
 export async function forEachInFlight<T>(
   items: AsyncIterator<T, void, undefined>,
@@ -40,8 +43,12 @@ export async function forEachInFlight<T>(
   if (failure) throw failure.reason
 }
 
-/** Writes what of the data is not zeroes. */
+/**
+ * Writes to an empty image what of the data is not zeroes; where an encryption is loaded, all: what nobody has written to reads
+ * as noise there, beside what somebody has.
+ */
 export async function writeNonZero(image: Image, offset: number, data: Buffer, options?: IoOptions): Promise<void> {
+  if (image.encrypted) return image.write(offset, data, options)
   for (const [start, end] of nonZero(data)) await image.write(offset + start, data.subarray(start, end), options)
 }
 
@@ -135,7 +142,10 @@ export class ChunkWriter {
     this.#chunk = undefined
     if (this.#failure) return
     const data = chunk.subarray(0, this.#length)
-    const written = this.#sparse ? writeNonZero(this.#image, this.#start, data) : this.#image.write(this.#start, data)
+    const options = { fadvise: toldOfFailure }
+    const written = this.#sparse
+      ? writeNonZero(this.#image, this.#start, data, options)
+      : this.#image.write(this.#start, data, options)
     this.#run([this.#start, this.#start + this.#length], written, chunk)
   }
 

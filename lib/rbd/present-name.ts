@@ -13,8 +13,12 @@ export async function presentName(image: Image, options: CallOptions): Promise<s
   return presentNameOf(image, id, options)
 }
 
-/** The same for whoever knows its id. */
-export async function presentNameOf(image: Image, id: string, options: CallOptions): Promise<string> {
+/** The same for whoever knows its id, and need not have it open. */
+export async function presentNameOf(
+  image: Pick<Image, 'pool' | 'name' | 'resource'>,
+  id: string,
+  options: CallOptions,
+): Promise<string> {
   if (id === '') return image.name // of the old format
   try {
     const [name] = await ask(image.pool.handle, directoryObject, [getImageName(id)], image.resource, options)

@@ -1,12 +1,12 @@
 /**
- * qcow2 files, by `qemu-img` and its own driver for RBD. It gets the settings of our connection in a file that nobody
- * else can read, so that no secret is on a command line.
+ * qcow2 files, by `qemu-img` and its own driver for RBD. It gets files as open descriptors: that of the disk, so that it reads the
+ * one that was checked; and the settings of our connection in one that has no name, so that no secret is on a command line, or stays.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { type FileHandle, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { type FileHandle, mkdtemp, open, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { onAbort } from '../abort.js'
 import { wrongValue } from '../check.js'
@@ -52,31 +52,40 @@ export function checkForQcow2(image: Image, size: number): void {
   }
 }
 
-export async function convertFromImage(image: Image, path: string, progress: Progress): Promise<void> {
+export async function convertFromImage(
+  image: Image,
+  file: FileHandle,
+  path: string,
+  progress: Progress,
+): Promise<void> {
   // Another client reads it.
   await image.flush({ signal: progress.signal })
-  await withConfig(image.pool.cluster, async config => {
-    const source = `json:${JSON.stringify({ driver: 'raw', file: await rbd(image, config, progress) })}`
-    await qemuImg(['convert', '-p', '-O', 'qcow2', source, resolve(path)], progress)
-  })
+  await using config = await configFile(image.pool.cluster)
+  const source = json({ driver: 'raw', file: await rbd(image, progress) })
+  await qemuImg(['convert', '-p', '-O', 'qcow2', source, diskName], { files: [file, config], path, progress })
 }
 
 /** Leaked clusters: they only take space. */
 const harmless = [3]
 
 /** The image must be empty, and its exclusive lock free or ours to give. */
-export async function convertToImage(image: Image, path: string, progress: Progress): Promise<void> {
-  const file = { driver: 'file', filename: resolve(path) }
-  const source = `json:${JSON.stringify({ driver: 'qcow2', file, backing: null })}`
+export async function convertToImage(image: Image, file: FileHandle, path: string, progress: Progress): Promise<void> {
+  const source = json({ driver: 'qcow2', file: { driver: 'file', filename: diskName }, backing: null })
   // To convert, what a file has lost of its end is zeroes.
-  await qemuImg(['check', source], progress, harmless)
-  await withConfig(image.pool.cluster, async config => {
-    const target = `json:${JSON.stringify({ driver: 'raw', file: await rbd(image, config, progress) })}`
-    await qemuImg(['convert', '-p', '-W', '-n', '--target-is-zero', '-O', 'raw', source, target], progress)
-  })
+  await qemuImg(['check', source], { files: [file], path, progress, alright: harmless })
+  await using config = await configFile(image.pool.cluster)
+  const target = json({ driver: 'raw', file: await rbd(image, progress) })
+  const args = ['convert', '-p', '-W', '-n', '--target-is-zero', '-O', 'raw', source, target]
+  await qemuImg(args, { files: [file, config], path, progress })
 }
 
-async function rbd(image: Image, conf: string, { signal }: Progress): Promise<Record<string, unknown>> {
+/** What `qemuImg()` hands over, in this order. */
+const diskName = '/proc/self/fd/3'
+const configName = '/proc/self/fd/4'
+
+const json = (value: object) => `json:${JSON.stringify(value)}`
+
+async function rbd(image: Image, { signal }: Progress): Promise<Record<string, unknown>> {
   const { pool, snapshotName } = image
   return {
     driver: 'rbd',
@@ -84,7 +93,7 @@ async function rbd(image: Image, conf: string, { signal }: Progress): Promise<Re
     ...(pool.namespace !== '' && { namespace: pool.namespace }),
     image: await presentName(image, { signal }),
     ...(snapshotName !== null && { snapshot: snapshotName }),
-    conf,
+    conf: configName,
     user: pool.cluster.user,
   }
 }
@@ -105,12 +114,12 @@ const settings = [
   'rados_osd_op_timeout',
 ]
 
-async function withConfig(cluster: Cluster, use: (config: string) => Promise<void>): Promise<void> {
+async function configFile(cluster: Cluster): Promise<FileHandle> {
   const folder = await mkdtemp(join(tmpdir(), 'cephkit-'))
   try {
-    const config = join(folder, 'ceph.conf')
-    await writeFile(config, `[global]\n${await settingsOf(cluster)}`, { mode: 0o600 })
-    await use(config)
+    const path = join(folder, 'ceph.conf')
+    await writeFile(path, `[global]\n${await settingsOf(cluster)}`, { mode: 0o600 })
+    return await open(path)
   } finally {
     await rm(folder, { recursive: true })
   }
@@ -125,15 +134,35 @@ async function settingsOf(cluster: Cluster): Promise<string> {
   return lines
 }
 
-/** @param alright - What it may end with besides 0. */
-async function qemuImg(args: string[], progress: Progress, alright: number[] = []): Promise<void> {
+/** Ends it when this process ends, for it would go on writing to an image that may be somebody else's by then. */
+const withUs = ['--pdeathsig', 'KILL', '--']
+/** Of env(1), setpriv(1) and the like. */
+const commandNotFound = 127
+
+interface QemuImgOptions {
+  files: FileHandle[]
+  /** What is told of when it fails. */
+  path: string
+  progress: Progress
+  /** What it may end with besides 0. */
+  alright?: number[]
+}
+
+async function qemuImg(args: string[], { files, path, progress, alright = [] }: QemuImgOptions): Promise<void> {
   progress.throwIfAborted()
-  const child = spawn('qemu-img', args, { stdio: ['ignore', 'pipe', 'pipe'] })
+  const descriptors = files.map(({ fd }) => fd)
+  const child = spawn('setpriv', [...withUs, 'qemu-img', ...args], {
+    stdio: ['ignore', 'pipe', 'pipe', ...descriptors],
+  })
+  const status = ended(child)
+  const [printed, said] = [child.stdout, child.stderr]
+  // Where there are too few file descriptors, there is neither a process nor a pipe, and the status is an error.
+  if (!printed || !said) return void (await status)
   const stop = () => child.kill()
   const ignore = progress.signal && onAbort(progress.signal, stop)
   let failure: unknown
-  child.stdout.on('data', (printed: Buffer) => {
-    const percent = /\(([\d.]+)\/100%\)\s*$/.exec(printed.toString())?.[1]
+  printed.on('data', (text: Buffer) => {
+    const percent = /\(([\d.]+)\/100%\)\s*$/.exec(text.toString())?.[1]
     if (percent === undefined || failure !== undefined) return
     try {
       progress.at(Math.round((progress.total * Number(percent)) / 100))
@@ -142,11 +171,13 @@ async function qemuImg(args: string[], progress: Progress, alright: number[] = [
       stop()
     }
   })
-  const [said, status] = await Promise.all([text(child.stderr), ended(child)]).finally(ignore)
+  const [words, code] = await Promise.all([text(said), status]).finally(ignore)
   progress.throwIfAborted()
   if (failure !== undefined) throw failure
-  if (status === null || (status !== 0 && !alright.includes(status))) {
-    throw new Error(`qemu-img ${args[0]}: ${firstLine(said) || `ended by ${child.signalCode}`}`)
+  if (code === null || (code !== 0 && !alright.includes(code))) {
+    throw code === commandNotFound
+      ? missing(words)
+      : new Error(`qemu-img ${args[0]}: ${firstLine(words) || `ended by ${child.signalCode}`}, '${path}'`)
   }
 }
 
@@ -156,11 +187,13 @@ async function ended(child: ChildProcess): Promise<number | null> {
     const [status] = await once(child, 'close')
     return status
   } catch (error) {
-    if ((error as { code?: unknown }).code !== 'ENOENT') throw error
-    throw new Error('qemu-img is missing. Install it (Debian: apt-get install qemu-utils qemu-block-extra).', {
-      cause: error,
-    })
+    throw (error as { code?: unknown }).code === 'ENOENT' ? missing(error) : error
   }
+}
+
+function missing(cause: unknown): Error {
+  const packages = 'qemu-utils qemu-block-extra util-linux'
+  return new Error(`qemu-img is missing, or setpriv. Install it (Debian: apt-get install ${packages}).`, { cause })
 }
 
 const firstLine = (text: string) => text.trim().split('\n', 1)[0]

@@ -2,14 +2,17 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open, unlink } from 'node:fs/promises'
 import { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { type CallOptions, call, type ProgressOptions } from '../call.js'
 import { checkCallOptions, checkKey, checkOneOf, checkOptions, outOfRange, wrongType, wrongValue } from '../check.js'
+import { ImageBusyError, ImageNotFoundError } from '../errors.js'
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
-import { forEachInFlight, pieceBytes, writeNonZero } from './chunks.js'
+import { forEachInFlight, pieceBytes, toldOfFailure, writeNonZero } from './chunks.js'
 import { type Extent, nonZero, pieces, unpackExtents, withHoles } from './extents.js'
 import type { Image } from './image.js'
 import { type CreateImageOptions, type ImageLayout, imageOptionNames } from './options.js'
+import { presentNameOf } from './present-name.js'
 import { Progress } from './progress.js'
 import { checkForQcow2, convertFromImage, convertToImage, qcow2Size } from './qcow2.js'
 import { consume } from './source.js'
@@ -37,7 +40,7 @@ export async function exportTo(image: Image, path: string, options: TransferOpti
   const file = await open(path, 'wx')
   try {
     try {
-      if (qcow2) await convertFromImage(image, path, progress)
+      if (qcow2) await convertFromImage(image, file, path, progress)
       else await exportRaw(image, file, progress)
       await checkStillWhole(image, progress.total, signalOf(callOptions))
     } finally {
@@ -62,7 +65,7 @@ export async function importFrom(image: Image, source: string | Readable, option
   await using file = await openFile(source)
   const progress = new Progress(await (qcow2 ? qcow2Size : rawSize)(file, source), callOptions)
   await checkEmpty(image, progress)
-  if (qcow2) await convertToImage(image, source, progress)
+  if (qcow2) await convertToImage(image, file, source, progress)
   else await importRaw(image, file, progress)
   await image.flush(signalOf(callOptions))
 }
@@ -86,8 +89,12 @@ export async function importImage(
   }
   const size = await sizeOf(source, qcow2)
   new Progress(size, transfer).throwIfAborted()
-  await makeImage(pool, name, { ...layout, size }, image => image.importFrom(source, transfer))
+  const patienceMs = qcow2 ? killedClientMs : 0
+  await makeImage(pool, name, { ...layout, size }, image => image.importFrom(source, transfer), patienceMs)
 }
+
+/** For so long the OSDs take a client for one that has the image open which was killed, as qemu-img is by an abort. */
+const killedClientMs = 45_000
 
 /** Without the signal, for an abort would not tell whether the image was made. */
 async function makeImage(
@@ -95,13 +102,40 @@ async function makeImage(
   name: string,
   options: CreateImageOptions,
   fill: (image: Image) => Promise<void>,
+  patienceMs = 0,
 ): Promise<void> {
   await pool.createImage(name, options)
+  let id = ''
   try {
     await using image = await pool.openImage(name)
+    id = (await image.stat()).id
     await fill(image)
   } catch (error) {
-    throw await undone(error, () => pool.removeImage(name))
+    throw await undone(error, () => removeMade(pool, name, id, patienceMs))
+  }
+}
+
+/** By its id, for another image may have its name by now. */
+async function removeMade(pool: Pool, name: string, id: string, patienceMs: number): Promise<void> {
+  const giveUpAt = performance.now() + patienceMs
+  const made = { pool, name, resource: { kind: 'image', name: `${pool.path}/${name}` } } as const
+  for (;;) {
+    try {
+      return await pool.removeImage(await presentNameOf(made, id, {}))
+    } catch (error) {
+      if (error instanceof ImageNotFoundError) return removeDiscarded(pool, id)
+      if (!(error instanceof ImageBusyError) || performance.now() > giveUpAt) throw error
+      await sleep(1000)
+    }
+  }
+}
+
+/** In the trash, where somebody else may have put it, or a removal that could not go on. */
+async function removeDiscarded(pool: Pool, id: string): Promise<void> {
+  try {
+    await pool.trash.remove(id, { force: true })
+  } catch (error) {
+    if (!(error instanceof ImageNotFoundError)) throw error
   }
 }
 
@@ -144,11 +178,14 @@ async function exportRaw(image: Image, file: FileHandle, progress: Progress): Pr
 
 async function importRaw(image: Image, file: FileHandle, progress: Progress): Promise<void> {
   const { signal } = progress
-  const data = withHoles(fileData(image, file), 0, progress.total)
+  const size = progress.total
+  // As `writeNonZero()` has it.
+  const all = [{ offset: 0, length: size, exists: true }]
+  const data = image.encrypted ? all : withHoles(fileData(image, file), 0, size)
   await forEachInFlight(dataPieces(data, progress), async ({ offset, length }, buffer) => {
     const piece = buffer.subarray(0, length)
     await readFromFile(file, piece, offset)
-    await writeNonZero(image, offset, piece, { signal, fadvise })
+    await writeNonZero(image, offset, piece, { signal, fadvise: [...fadvise, ...toldOfFailure] })
     progress.add(length)
   })
   if ((await rawSize(file)) < progress.total) throw becameShorter()
@@ -156,7 +193,7 @@ async function importRaw(image: Image, file: FileHandle, progress: Progress): Pr
 
 /** What is to be copied, piece by piece; the holes count as done when their turn comes. */
 async function* dataPieces(
-  extents: AsyncIterable<Extent>,
+  extents: AsyncIterable<Extent> | Iterable<Extent>,
   progress: Progress,
 ): AsyncGenerator<Extent, void, undefined> {
   for await (const extent of extents) {

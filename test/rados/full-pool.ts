@@ -1,5 +1,6 @@
 /** A pool that has reached its quota, by objects and by bytes. */
 import { channel } from 'node:diagnostics_channel'
+import { finished } from 'node:stream/promises'
 import t, { type Test } from 'tap'
 import {
   type CallReport,
@@ -64,6 +65,18 @@ for (const quota of ['max_objects', 'max_bytes'] as const) {
       t.same((await plain.stat()).features, ['layering', 'exclusive-lock'])
       for (const image of [disk, golden, plain]) await image.close()
       t.same(await objectsOf(pool, /new|room/), [])
+    })
+
+    await t.test('fails with fua what librbd would take into its cache, and so do streams', async t => {
+      const pool = await open('try')
+      const disk = await pool.openImage('disk')
+      await disk.flush()
+      const data = Buffer.alloc(4096, 1)
+      await fails(t, {
+        'a write': [() => disk.write(8 * MiB, data, { fadvise: ['fua'] }), exceeded],
+        'a stream': [() => finished(disk.createWriteStream({ start: 8 * MiB }).end(data)), exceeded],
+      })
+      await disk.close()
     })
 
     await t.test('does what needs none', async t => {

@@ -137,6 +137,24 @@ t.test('an import that fails leaves no image', async t => {
   t.ok((await exported(t, `${pool.path}/disk`)).equals(content), 'and leaves alone what was there')
 })
 
+t.test('an import that fails removes its own image, whatever that is called by then', async t => {
+  const pool = await testPool(t)
+  const source = new PassThrough()
+  let begun = (): void => {}
+  const beginning = new Promise<void>(resolve => {
+    begun = resolve
+  })
+  const importing = pool.importImage('disk', source, { onProgress: begun })
+  source.write(Buffer.alloc(5 * MiB, 'data'))
+  await beginning
+  await pool.renameImage('disk', 'renamed')
+  await pool.createImage('disk', { size: MiB })
+  source.destroy(new Error('no more'))
+  await t.rejects(importing, { message: 'no more' })
+  t.same(await names(pool), ['disk'])
+  t.equal((await rbdJson('info', `${pool.path}/disk`)).size, MiB, 'and leaves alone what was made in its place')
+})
+
 /** The content in parts of the size. */
 function* parts(content: Buffer, size: number): Generator<Buffer, void, undefined> {
   for (let at = 0; at < content.length; at += size) yield content.subarray(at, at + size)

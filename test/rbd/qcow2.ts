@@ -1,12 +1,18 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { access, chmod, mkdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, readFileSync } from 'node:fs'
+import { access, chmod, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { Cluster, MiB, type Pool } from '../../lib/index.js'
 import { rbdJson, run, testPool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 import { testFolder } from '../support/golden.js'
+import { until } from '../support/process.js'
 import { exported, imported, sparseContent } from '../support/sparse.js'
+
+const qcow2Main = fileURLToPath(new URL('../support/qcow2-main.js', import.meta.url))
 
 // Formatting an encryption is made to take its time.
 t.setTimeout(300_000)
@@ -27,6 +33,28 @@ async function unpacked(path: string): Promise<Buffer> {
 }
 
 const names = async (pool: Pool) => (await pool.listImages()).map(({ name }) => name)
+
+/** One that takes a while to import. */
+async function largeFile(folder: string): Promise<string> {
+  const [raw, path] = [join(folder, 'large.raw'), join(folder, 'large')]
+  await writeFile(raw, Buffer.alloc(200 * MiB, 'data'))
+  await run('qemu-img', 'convert', '-f', 'raw', '-O', 'qcow2', raw, path)
+  return path
+}
+
+/** Those at work in the pool. */
+function qemuImgs(pool: Pool): string[] {
+  return readdirSync('/proc').filter(pid => {
+    if (!/^\d+$/.test(pid)) return false
+    try {
+      const [program, ...args] = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+      return program === 'qemu-img' && args.some(arg => arg.includes(pool.namespace))
+    } catch (error) {
+      if (['ENOENT', 'ESRCH'].includes(String((error as { code?: unknown }).code))) return false
+      throw error
+    }
+  })
+}
 
 t.test('a qcow2 file', async t => {
   const { pool, folder } = await disk(t)
@@ -118,7 +146,9 @@ t.test('a qcow2 file', async t => {
     const whole = await readFile(path)
     for (const length of [1000, 65_536, whole.length / 2]) {
       await writeFile(broken, whole.subarray(0, length))
-      await t.rejects(pool.importImage('new', broken, { format: 'qcow2' }), { message: /^qemu-img check: .+/ })
+      await t.rejects(pool.importImage('new', broken, { format: 'qcow2' }), {
+        message: /^qemu-img check: .+, '.*broken'$/,
+      })
       t.notOk((await names(pool)).includes('new'), `only ${length} bytes of it`)
     }
   })
@@ -178,6 +208,57 @@ t.test('an abort ends qemu-img', async t => {
   t.same(await names(pool), ['disk'])
 })
 
+t.test('an abort in the middle of an import leaves no image, though qemu-img is killed', async t => {
+  const { pool, folder } = await disk(t)
+  const path = await largeFile(folder)
+  const reason = new Error('changed my mind')
+  const controller = new AbortController()
+  const onProgress = (done: number) => done > 0 && controller.abort(reason)
+  const importing = pool.importImage('new', path, { format: 'qcow2', signal: controller.signal, onProgress })
+  await t.rejects(importing, { name: 'AbortError', code: 'ABORT_ERR', cause: reason })
+  t.same(await names(pool), ['disk'])
+})
+
+t.test('a process that is killed takes its qemu-img along, and leaves no file with a key', async t => {
+  const { pool, folder } = await disk(t)
+  const path = await largeFile(folder)
+  const temporary = await testFolder(t)
+  const child = spawn(process.execPath, [qcow2Main, 'import', pool.name, pool.namespace, path], {
+    env: { ...process.env, TMPDIR: temporary },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  await Promise.race([once(child.stdout, 'data'), once(child, 'exit')])
+  t.equal(qemuImgs(pool).length, 1)
+  child.kill('SIGKILL')
+  t.ok(await until(() => qemuImgs(pool).length === 0, 10_000))
+  t.same(readdirSync(temporary), [])
+})
+
+t.test('without file descriptors for qemu-img, that is what is told', async t => {
+  const { pool, folder } = await disk(t)
+  const path = join(folder, 'file')
+  const args = [process.execPath, qcow2Main, 'export', pool.name, pool.namespace, path]
+  const said = await run('bash', '-c', 'ulimit -n 256 && exec "$@"', 'bash', ...args)
+  t.equal(said, 'EMFILE\n')
+  t.same(readdirSync(folder), [])
+})
+
+t.test('the file that was checked is the one that is read', async t => {
+  const { pool, folder } = await disk(t)
+  const [path, other] = [join(folder, 'file'), join(folder, 'other')]
+  await using image = await pool.openImage('disk')
+  await image.exportTo(path, { format: 'qcow2' })
+  await run('qemu-img', 'create', '-q', '-f', 'qcow2', other, `${content.length}`)
+  await withQemuImg(
+    t,
+    `/usr/bin/qemu-img "$@" || exit
+if [ "$1" = check ]; then mv '${other}' '${path}'; fi`,
+    () => pool.importImage('new', path, { format: 'qcow2' }),
+  )
+  t.same(readdirSync(folder), ['file'], 'it was another one in the end')
+  t.ok((await exported(t, `${pool.path}/new`)).equals(content))
+})
+
 t.test('an exception that looks like a missing program is told as it is', async t => {
   const { pool, folder } = await disk(t)
   await using image = await pool.openImage('disk')
@@ -191,10 +272,17 @@ t.test('an exception that looks like a missing program is told as it is', async 
 t.test('a system without qemu-img is told what to install', async t => {
   const { pool, folder } = await disk(t)
   await using image = await pool.openImage('disk')
+  const bin = await testFolder(t)
   const { PATH } = process.env
-  process.env.PATH = folder
-  const exporting = image.exportTo(join(folder, 'file'), { format: 'qcow2' })
-  await t.rejects(exporting, { message: /qemu-img is missing.*qemu-utils/ })
+  t.teardown(() => {
+    process.env.PATH = PATH
+  })
+  process.env.PATH = bin
+  const exporting = () => image.exportTo(join(folder, 'file'), { format: 'qcow2' })
+  const missing = { message: /qemu-img is missing.*qemu-utils/ }
+  await t.rejects(exporting(), missing)
+  await symlink('/usr/bin/setpriv', join(bin, 'setpriv'))
+  await t.rejects(exporting(), missing)
   process.env.PATH = PATH
   t.same(readdirSync(folder), [])
 })
@@ -211,28 +299,32 @@ t.test('qemu-img connects as we do, and no secret is on its command line', async
   const other = await cluster.openPool('rbd', { namespace: pool.namespace })
   await using image = await other.openImage('disk')
 
-  // A qemu-img that keeps what it was called with.
-  const bin = join(folder, 'bin')
-  await mkdir(bin)
-  await writeFile(
-    join(bin, 'qemu-img'),
-    `#!/bin/sh
-echo "$@" > ${folder}/arguments
-conf=$(echo "$@" | grep -o '/[^"]*ceph.conf')
-cp -p "$conf" ${folder}/conf
-stat -c %a "$conf" "$(dirname "$conf")" > ${folder}/modes
-exec /usr/bin/qemu-img "$@"
-`,
+  // It keeps what it was called with.
+  await withQemuImg(
+    t,
+    `echo "$@" > ${folder}/arguments
+conf=$(echo "$@" | grep -o '/proc/self/fd/4')
+cat "$conf" > ${folder}/conf
+stat --dereference --format '%a %h' "$conf" > ${folder}/mode
+exec /usr/bin/qemu-img "$@"`,
+    () => image.exportTo(join(folder, 'file'), { format: 'qcow2' }),
   )
-  await chmod(join(bin, 'qemu-img'), 0o755)
-  const { PATH } = process.env
-  process.env.PATH = `${bin}:${PATH}`
-  await image.exportTo(join(folder, 'file'), { format: 'qcow2' })
-  process.env.PATH = PATH
   t.ok((await unpacked(join(folder, 'file'))).equals(content))
   t.notMatch(readFileSync(join(folder, 'arguments'), 'utf8'), key ?? '-')
   t.match(readFileSync(join(folder, 'conf'), 'utf8'), `key = ${key}`)
-  t.equal(readFileSync(join(folder, 'modes'), 'utf8'), '600\n700\n')
-  const conf = /\/[^"]*ceph\.conf/.exec(readFileSync(join(folder, 'arguments'), 'utf8'))?.[0] ?? ''
-  t.throws(() => statSync(conf), { code: 'ENOENT' }, 'the file with the key is gone')
+  t.equal(readFileSync(join(folder, 'mode'), 'utf8'), '600 0\n', 'it has no name')
 })
+
+/** Does the work with a program in the place of qemu-img. */
+async function withQemuImg(t: Test, script: string, work: () => Promise<void>): Promise<void> {
+  const bin = await testFolder(t)
+  await writeFile(join(bin, 'qemu-img'), `#!/bin/sh\n${script}\n`)
+  await chmod(join(bin, 'qemu-img'), 0o755)
+  const { PATH } = process.env
+  process.env.PATH = `${bin}:${PATH}`
+  try {
+    await work()
+  } finally {
+    process.env.PATH = PATH
+  }
+}

@@ -1,5 +1,5 @@
-/** Pools that have reached their quota, as the monitors see it. */
-import { Cluster } from '../../lib/index.js'
+/** Pools that have reached their quota, as the monitors see it, and the OSDs. */
+import { Cluster, QuotaExceededError } from '../../lib/index.js'
 import { until } from './broker.js'
 import { run } from './cluster.js'
 
@@ -9,6 +9,19 @@ export type Quota = 'max_objects' | 'max_bytes'
 export async function fill(poolName: string, quota: Quota, value = 1): Promise<void> {
   await run('ceph', 'osd', 'pool', 'set-quota', poolName, quota, String(value))
   await untilIt(poolName, 'is full', true)
+  await using cluster = await Cluster.connect()
+  await using pool = await cluster.openPool(poolName, { whenFull: 'try' })
+  const object = pool.object('one too many')
+  await until(`the OSDs of ${poolName} to know that it is full`, async () => {
+    try {
+      await object.writeFull('data')
+    } catch (error) {
+      if (error instanceof QuotaExceededError) return true
+      throw error
+    }
+    await object.remove()
+    return false
+  })
 }
 
 /** Takes the quota away, and waits until it does not count any more. */
