@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { type CallOptions, Cluster, MiB, type Pool, type ProgressOptions } from '../lib/index.js'
+import { type CallOptions, Cluster, MiB, type Pool, type ProgressOptions, TiB } from '../lib/index.js'
 import { allCalls, subjects } from './support/calls.js'
 import { run, testCluster, testPool } from './support/cluster.js'
 import { testFileSystem } from './support/file-system.js'
@@ -155,6 +155,17 @@ t.test('an aborted usedBytes looks at no more objects', async t => {
   }
   const [whole, part] = [Math.min(...wholes), Math.min(...parts)]
   t.ok(part < whole * 0.7, `${Math.round(part)} ms instead of ${Math.round(whole)} ms`)
+})
+
+t.test('an aborted usedBytes looks at no more objects, though there are none', async t => {
+  const pool = await testPool(t)
+  await pool.createImage('disk', { size: 4 * TiB, features: ['layering'] })
+  const image = await pool.openImage('disk', { readOnly: true })
+  const start = performance.now()
+  await t.rejects(image.usedBytes({ signal: AbortSignal.timeout(200) }), { name: 'AbortError' })
+  await image.close()
+  const elapsed = performance.now() - start
+  t.ok(elapsed < 5000, `${Math.round(elapsed)} ms`)
 })
 
 t.test('what is being opened when its caller aborts is closed again', async t => {

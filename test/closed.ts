@@ -41,7 +41,6 @@ const noCalls = [
   'pool',
   'imageName',
   'forgetSize',
-  'encrypted',
   'isSameAs',
 ]
 

@@ -125,6 +125,8 @@ export interface RbdBindings {
   imageUsedBytes(
     image: ImageHandle,
     fromSnapshot: string | null,
+    offset: number,
+    length: number,
     includeParent: boolean,
     onProgress: OnProgress | null,
     token?: Token,

@@ -1,10 +1,11 @@
-import { call, type ProgressOptions } from '../call.js'
+import { type CallOptions, call, type ProgressOptions } from '../call.js'
 import { checkBoolean, checkName, checkOneOf, checkOptions, wrongType, wrongValue } from '../check.js'
 import type { Resource } from '../errors.js'
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
 import type { Image } from './image.js'
 import { type ImageLayout, imageOptionNames, imageOptions, sparseSizeOf } from './options.js'
+import { checkStillWhole } from './still-there.js'
 
 export interface CopyOptions extends ProgressOptions, ImageLayout {
   /** Zeroes of at least this length in bytes become holes. Default: 4 KiB. */
@@ -24,8 +25,10 @@ export async function copyImage(image: Image, pool: Pool, name: string, options:
   const { sparseSize, ...rest } = options
   const bytes = sparseSizeOf(sparseSize)
   const [layout, callOptions] = imageOptions(rest)
-  await call(copy, callOptions, (token, onProgress) =>
-    native.imageCopy(image.handle, pool.handle, name, layout, bytes, onProgress, token),
+  await checked(image, callOptions, () =>
+    call(copy, callOptions, (token, onProgress) =>
+      native.imageCopy(image.handle, pool.handle, name, layout, bytes, onProgress, token),
+    ),
   )
 }
 
@@ -39,9 +42,18 @@ export async function deepCopyImage(image: Image, pool: Pool, name: string, opti
   else if (!(await image.pool.cluster.isSameAs(pool.cluster, callOptions))) {
     throw wrongValue('pool', "in the image's own cluster, or the copy flattened", pool.path)
   }
-  await call(copy, callOptions, (token, onProgress) =>
-    native.imageDeepCopy(image.handle, pool.handle, name, layout, onProgress, token),
+  await checked(image, callOptions, () =>
+    call(copy, callOptions, (token, onProgress) =>
+      native.imageDeepCopy(image.handle, pool.handle, name, layout, onProgress, token),
+    ),
   )
+}
+
+/** librbd goes on where what it copies is not there any more. */
+async function checked(image: Image, { signal }: CallOptions, copy: () => Promise<void>): Promise<void> {
+  const size = await image.size({ signal })
+  await copy()
+  await checkStillWhole(image, size, { signal })
 }
 
 function resourceOf(image: Image, pool: Pool, name: string): Resource {

@@ -3,8 +3,9 @@ import { type CallOptions, call } from '../call.js'
 import { checkBoolean, checkBytes, checkName, checkOptions } from '../check.js'
 import { native } from '../native.js'
 import { type Extent, unpackExtents } from './extents.js'
+import { hasFastDiff } from './features.js'
 import type { Image } from './image.js'
-import { checkStillThere } from './still-there.js'
+import { checkSnapshotIsThere, checkStillThere, holdToSnapshot } from './still-there.js'
 
 export interface DiffOptions extends CallOptions {
   /** Only what has changed since this snapshot. Default: since there was nothing. */
@@ -39,10 +40,12 @@ export async function* diff(image: Image, options: DiffOptions): AsyncGenerator<
   checkBytes('offset', offset)
   if (length !== undefined) checkBytes('length', length)
 
+  const heldFrom =
+    from === undefined ? undefined : await holdToSnapshot(image.handle, from, image.resource, callOptions)
   const { size, objectSize, stripeCount, features, flags } = await image.stat(callOptions)
   // Fast diffs know nothing of the header, and so would tell offsets of the encrypted data.
   const whole = wholeObject && !image.encrypted
-  const fast = whole && features.includes('fast-diff') && !flags.includes('fast diff invalid')
+  const fast = whole && hasFastDiff(features, flags)
   const end = Math.min(size, offset + (length ?? size))
   const stripe = objectSize * stripeCount
   const step = stripe * Math.ceil(objectsPerCall[fast ? 'fast' : 'slow'] / stripeCount)
@@ -55,4 +58,6 @@ export async function* diff(image: Image, options: DiffOptions): AsyncGenerator<
     start = next
   }
   await checkStillThere(image, callOptions)
+  if (from !== undefined && heldFrom !== undefined)
+    await checkSnapshotIsThere(image, await heldFrom(), image.snapshot(from).path, callOptions)
 }

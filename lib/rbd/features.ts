@@ -35,6 +35,11 @@ export const featuresOf = (bits: number): Feature[] => namesOf(features, bits)
 export const operationFeaturesOf = (bits: number): OperationFeature[] => namesOf(operationFeatures, bits)
 export const flagsOf = (bits: number): ImageFlag[] => namesOf(flags, bits)
 
+/** Whether librbd learns from the object map what has data, or has changed. */
+export function hasFastDiff(features: readonly Feature[], flags: readonly ImageFlag[]): boolean {
+  return features.includes('fast-diff') && !flags.includes('fast diff invalid')
+}
+
 export function checkFeatures(argument: string, value: unknown): number {
   if (!Array.isArray(value)) throw wrongType(argument, 'an array of features', value)
   let bits = 0

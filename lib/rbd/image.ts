@@ -4,7 +4,6 @@ import { checkBoolean, checkInteger, checkName, checkOptions } from '../check.js
 import type { Resource } from '../errors.js'
 import { native } from '../native.js'
 import type { Pool } from '../rados/pool.js'
-import { onAnother } from './another.js'
 import type { ImageHandle } from './bindings.js'
 import { Config } from './config.js'
 import { type CopyOptions, copyImage, type DeepCopyOptions, deepCopyImage } from './copy.js'
@@ -36,6 +35,7 @@ import { type CreateSnapshotOptions, createFlags, Snapshot, type SnapshotInfo } 
 import { checkNextSnapshot } from './snapshot-removal.js'
 import { createReadStream, createWriteStream, type ReadStreamOptions, type WriteStreamOptions } from './streams.js'
 import { exportTo, importFrom, type TransferOptions } from './transfer.js'
+import { type UsedBytesOptions, usedBytes } from './used-bytes.js'
 
 /**
  * An open image. Named as when it was opened: a rename by somebody else does not show in `name`.
@@ -53,13 +53,10 @@ export class Image extends ImageIo implements AsyncDisposable {
   readonly advisoryLock: AdvisoryLock
   /** @internal */
   readonly proxied = new ProxiedOperations(this)
-  /** How many calls load an encryption, have loaded one, or may have. @internal */
-  encryptions = 0
-
   /** Whether an encryption is loaded, or may be. @internal */
-  get encrypted(): boolean {
-    return this.encryptions > 0
-  }
+  encrypted = false
+  /** The call that makes or loads an encryption. @internal */
+  encrypting: Promise<void> | undefined
 
   /** @internal */
   constructor(
@@ -160,28 +157,12 @@ export class Image extends ImageIo implements AsyncDisposable {
    * written since the last one, which is to be given as `from`. With the feature `fast-diff` this reads the
    * object map only; without, it asks for every object. Progress is in bytes. Abort stops it.
    *
-   * @param options.from - Only what was written after this snapshot. Default: all.
-   * @param options.includeParent - Count what a clone shows of its parent too. Default: false.
    * @throws {SnapshotNotFoundError} there is no snapshot of the name in `from`
    *
    * @implements rbd_diff_iterate2
    */
-  async usedBytes(
-    options: ProgressOptions & { from?: string | undefined; includeParent?: boolean | undefined } = {},
-  ): Promise<number> {
-    checkOptions(options, ['from', 'includeParent'])
-    const { from, includeParent = false, ...callOptions } = options
-    if (from !== undefined) checkName('from', from)
-    checkBoolean('includeParent', includeParent)
-    const count = (handle: ImageHandle) =>
-      call(this.resource, callOptions, (token, onProgress) =>
-        native.imageUsedBytes(handle, from ?? null, includeParent, onProgress, token),
-      )
-    if (!this.encrypted) return count(this.handle)
-    // librbd's size is without the header then, and would leave out as much at the end. What its cache has, only this one sees.
-    const { signal } = callOptions
-    if (!this.readOnly) await this.flush({ signal })
-    return onAnother(this, { signal }, another => count(another.handle))
+  async usedBytes(options: UsedBytesOptions = {}): Promise<number> {
+    return usedBytes(this, options)
   }
 
   /**
@@ -191,8 +172,8 @@ export class Image extends ImageIo implements AsyncDisposable {
    *
    * What is written meanwhile may be told or not: open the image at a snapshot for a difference that holds together.
    *
-   * @throws {SnapshotNotFoundError} there is no snapshot of the name in `from`; or the one that the image is opened at was
-   *   removed in the meantime
+   * @throws {SnapshotNotFoundError} there is no snapshot of the name in `from`; or it, or the one that the image is opened at,
+   *   was removed in the meantime
    * @throws {InvalidArgumentError} the snapshot in `from` is later than the one the image is opened at
    *
    * @implements rbd_diff_iterate2
@@ -244,8 +225,8 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * Fills an empty image with what a file, or a stream, has. Holes of the file, and zeroes, are left out. Progress is in
-   * bytes; of a stream the total is what has come so far. Abort stops it, with some of the data in the image, as a failure
+   * Fills an empty image with what a file, or a stream, has. Holes of the file, and zeroes, are left out, unless an encryption
+   * is loaded. Progress is in bytes; of a stream the total is what has come so far. Abort stops it, with some of the data in the image, as a failure
    * does. A stream is destroyed then.
    *
    * @param source - The path of a file; or a stream, which is raw.
@@ -271,7 +252,8 @@ export class Image extends ImageIo implements AsyncDisposable {
 
   /**
    * Applies a diff of `rbd export-diff` or `exportDiff()`: writes what it has, changes the image's size to what it says,
-   * and makes the snapshot that it ends at. The image should be as it was at the snapshot that the diff begins at. Progress
+   * and makes the snapshot that it ends at. The image should be as it was at the snapshot that the diff begins at. Where an
+   * encryption is loaded, nothing but what the diff names can be relied on in a new image: beside it, librbd reads noise. Progress
    * is in bytes of the image. Abort stops it, with some of the diff applied, as a failure does; the snapshot is not made
    * then, and applying the diff again makes up for it. The source is destroyed in the end, however that is.
    *
@@ -420,9 +402,12 @@ export class Image extends ImageIo implements AsyncDisposable {
 
   /**
    * Copies the image as it is, without its snapshots; the copy of a clone is not a clone. Progress is in bytes. Abort ends the
-   * waiting only: the copy is made all the same.
+   * waiting only: the copy is made all the same, and nobody looks whether what it was made of was there to the end. Where it fails,
+   * what has been made of it stays, as with `rbd cp`: it is to be removed.
    *
    * @param pool - Where the copy goes; it may be in another cluster.
+   * @throws {SnapshotNotFoundError} the snapshot that the image is opened at was removed in the meantime
+   * @throws {InvalidArgumentError} the image became smaller in the meantime
    * @throws {ImageExistsError}
    * @throws {PoolNotFoundError} there is no such namespace, or data pool
    * @throws {InvalidArgumentError} settings that do not go together
@@ -436,13 +421,14 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * Copies the image with its snapshots; a copy of a clone is one too. Progress is in objects. Abort ends the waiting
-   * only: the copy is made all the same.
+   * Copies the image with its snapshots; a copy of a clone is one too. Progress is in objects. Abort, and failure, as with
+   * `copy()`.
    *
    * @param pool - Where the copy goes; to another cluster only with `flatten`.
+   * @throws {SnapshotNotFoundError} the snapshot that the image is opened at was removed in the meantime
    * @throws {ImageExistsError}
    * @throws {PoolNotFoundError} there is no such namespace, or data pool
-   * @throws {InvalidArgumentError} settings that do not go together; or the parent's snapshot is not protected, and the
+   * @throws {InvalidArgumentError} the image became smaller in the meantime; or settings that do not go together; or the parent's snapshot is not protected, and the
    *   copy's format needs that
    * @throws {QuotaExceededError} the copy's pool is at its quota, and its `whenFull` is not `wait`
    * @throws {NoSpaceError} its OSDs are full, and its `whenFull` is not `wait`
@@ -554,6 +540,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    * larger. Takes seconds of computing, and for `luks2` up to a GiB of memory, so that guessing takes them too. Abort
    * ends the waiting only.
    *
+   * @throws {ExistsError} an encryption is loaded: open the image anew to format it
    * @throws {NotSupportedError} the image is a clone, or has the feature `journaling`
    * @throws {NoSpaceError} the image is not larger than the header
    * @throws {ReadOnlyImageError}

@@ -1,6 +1,8 @@
 import { constants } from 'node:os'
-import type { CallOptions } from '../call.js'
-import { toCephError } from '../errors.js'
+import { type CallOptions, call } from '../call.js'
+import { type Resource, toCephError } from '../errors.js'
+import { native } from '../native.js'
+import type { ImageHandle } from './bindings.js'
 import type { Image } from './image.js'
 import { ask, getSize, getSnapshot, headerObject } from './object-class.js'
 
@@ -12,14 +14,54 @@ import { ask, getSize, getSnapshot, headerObject } from './object-class.js'
  */
 export async function checkStillThere(image: Image, options: CallOptions): Promise<void> {
   if (image.snapshotName === null) return
+  // As when the image was opened, with the one it was opened at.
+  const opened = (await image.listSnapshots(options)).find(({ name }) => name === image.snapshotName)
+  await checkSnapshotIsThere(image, opened?.id ?? 0, image.path, options)
+}
+
+/**
+ * By its id, for there may be another one of that name by now.
+ *
+ * @throws {SnapshotNotFoundError} it was removed
+ */
+export async function checkSnapshotIsThere(
+  image: Image,
+  snapshot: number,
+  path: string,
+  options: CallOptions,
+): Promise<void> {
   const { id, format } = await image.stat(options)
   // What keeps the snapshots of the old format cannot be asked for one.
   if (format === 1) return
-  // As when the image was opened, with the one it was opened at.
-  const opened = (await image.listSnapshots(options)).find(({ name }) => name === image.snapshotName)
-  const resource = { kind: 'snapshot', name: image.path } as const
-  // By its id, for there may be another one of that name by now.
-  await ask(image.pool.handle, headerObject(id), [getSnapshot(opened?.id ?? 0)], resource, options)
+  const resource = { kind: 'snapshot', name: path } as const
+  const [{ namespace }] = await ask(image.pool.handle, headerObject(id), [getSnapshot(snapshot)], resource, options)
+  if (namespace === 'trash') throw removed(resource)
+}
+
+/**
+ * For what asks librbd several times about what differs from a snapshot: librbd looks for its name each time.
+ *
+ * @returns To be called in the end; answers its id.
+ * @throws {SnapshotNotFoundError} there is none; and so does what it returns where it is another one by then
+ */
+export async function holdToSnapshot(
+  handle: ImageHandle,
+  name: string,
+  image: Resource,
+  options: CallOptions,
+): Promise<() => Promise<number>> {
+  const resource = { kind: 'snapshot', name: `${image.name}@${name}` } as const
+  const look = () => call(resource, options, token => native.snapshotId(handle, name, token))
+  const id = await look()
+  return async () => {
+    if ((await look()) !== id) throw removed(resource)
+    return id
+  }
+}
+
+function removed(resource: Resource): Error {
+  const message = 'it was removed, and there may be another one of that name'
+  return toCephError({ errno: -constants.errno.ENOENT, syscall: 'rbd_diff_iterate2', message }, resource)
 }
 
 /**

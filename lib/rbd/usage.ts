@@ -1,4 +1,4 @@
-import { type CallOptions, call, open } from '../call.js'
+import { type CallOptions, open } from '../call.js'
 import type { Resource } from '../errors.js'
 import { native } from '../native.js'
 import { UnreadableError } from '../rados/decoder.js'
@@ -32,6 +32,7 @@ import {
 } from './object-map.js'
 import type { SnapshotInfo } from './snapshot.js'
 import { imageResource, survey, type UnreadableImage } from './survey.js'
+import { countUsedBytes } from './used-bytes.js'
 
 export interface SnapshotUsage {
   /** As in `SnapshotInfo`. */
@@ -169,7 +170,7 @@ async function changedAt(
       : native.imageOpenById(pool.handle, id, snapshot, true, token),
   )
   try {
-    return await call(resource, options, token => native.imageUsedBytes(handle, from, false, null, token))
+    return await countUsedBytes(handle, resource, { from, includeParent: false }, options)
   } finally {
     await native.close(handle)
   }
@@ -177,6 +178,5 @@ async function changedAt(
 
 /** Not by `image.usedBytes()`, which takes no name that it could not show. */
 function usedSince(image: Image, options: CallOptions, snapshot: string): Promise<number> {
-  const resource: Resource = { kind: 'image', name: image.path }
-  return call(resource, options, token => native.imageUsedBytes(image.handle, snapshot, false, null, token))
+  return countUsedBytes(image.handle, image.resource, { from: snapshot, includeParent: false }, options)
 }

@@ -1,5 +1,7 @@
 #include "rbd/image.h"
 
+#include <algorithm>
+
 #include "rbd/config.h"
 #include "rbd/options.h"
 
@@ -180,10 +182,11 @@ Value Group(Image& image) {
     return Object{{"name", group.name}, {"poolId", group.pool}};
 }
 
-// Bytes in extents that exist. By whole objects, fast-diff answers without reading the objects, and it is
+// Bytes in extents of the range that exist; it is to begin at an object, and to end at one or beyond the
+// image's end. By whole objects, fast-diff answers without reading the objects, and it is
 // what `rbd du` counts.
-uint64_t UsedBytes(Image& image, const NullableString& from_snapshot, bool include_parent,
-                   Progress* progress) {
+uint64_t UsedBytes(Image& image, const NullableString& from_snapshot, uint64_t offset, uint64_t length,
+                   bool include_parent, Progress* progress) {
     struct Sum {
         uint64_t bytes = 0;
         uint64_t size;
@@ -196,10 +199,12 @@ uint64_t UsedBytes(Image& image, const NullableString& from_snapshot, bool inclu
     } sum;
     sum.size = Size(image);
     // librbd 16.2.15 aborts the process when it takes a fast diff of nothing.
-    if (sum.size == 0) return 0;
+    if (offset >= sum.size) return 0;
     sum.progress = progress;
+    length = std::min(length, sum.size - offset);
     Check("rbd_diff_iterate2",
-          rbd_diff_iterate2(image, from_snapshot, 0, sum.size, include_parent, true, Sum::Add, &sum));
+          rbd_diff_iterate2(image, from_snapshot, offset, length, include_parent, true, Sum::Add, &sum));
+    Progress::Update(offset + length, sum.size, progress);
     return sum.bytes;
 }
 

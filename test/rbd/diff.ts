@@ -173,16 +173,35 @@ t.test('a difference that nobody wants any more is left', async t => {
   await t.rejects(stopped, { name: 'AbortError' })
 })
 
+t.test('a difference since a snapshot that is made anew meanwhile is an error', async t => {
+  const pool = await testPool(t)
+  await pool.createImage('disk', { size: 4 * MiB, objectSize: 4 * KiB, features: ['layering'] })
+  await using image = await pool.openImage('disk')
+  await image.createSnapshot('one')
+  for (const offset of [0, 3 * MiB]) await image.write(offset, Buffer.alloc(1000, 1))
+  await image.flush()
+  const extents = image.diff({ from: 'one' })
+  t.match(await extents.next(), { value: { offset: 0 } })
+  await image.snapshot('one').remove()
+  await image.createSnapshot('one')
+  const rest = async () => {
+    for await (const _ of extents);
+  }
+  await t.rejects(rest(), { name: 'SnapshotNotFoundError', resource: `${image.path}@one` })
+})
+
 t.test('a difference needs snapshots in their order', async t => {
   const [pool, image] = await disk(t)
   await using one = await pool.openImage('disk', { snapshot: 'one' })
-  const call = { syscall: 'rbd_diff_iterate2' }
   await fails(t, {
     'no such snapshot': [
       () => image.diff({ from: 'missing' }).next(),
-      { ...call, name: 'SnapshotNotFoundError', code: 'ENOENT', resource: image.path },
+      { name: 'SnapshotNotFoundError', code: 'ENOENT', resource: `${image.path}@missing` },
     ],
-    'a later one': [() => one.diff({ from: 'two' }).next(), { ...call, name: 'InvalidArgumentError', code: 'EINVAL' }],
+    'a later one': [
+      () => one.diff({ from: 'two' }).next(),
+      { name: 'InvalidArgumentError', code: 'EINVAL', syscall: 'rbd_diff_iterate2' },
+    ],
   })
 })
 

@@ -41,11 +41,40 @@ with rbd.Image(ioctx, 'disk', read_only=True) as image:
     t.notOk(stored.includes('nobody'))
   })
 
-  await t.test('is loaded once', async t => {
+  await t.test('is loaded once, and not made anew', async t => {
     const again = { name: 'ExistsError', code: 'EEXIST' }
-    await fails(t, { 'a second time': [() => image.loadEncryption({ format: 'luks2', passphrase }), again] })
+    await fails(t, {
+      'a second time': [() => image.loadEncryption({ format: 'luks2', passphrase }), again],
+      'another one': [() => image.formatEncryption({ format: 'luks1', passphrase }), again],
+    })
+    await image.write(0, data)
     t.ok((await image.read(4096, data.length)).equals(data), 'and is as before')
+    await using plain = await pool.openImage('disk', { readOnly: true })
+    t.match((await plain.read(0, 6)).toString('latin1'), 'LUKS\xba\xbe')
   })
+
+  await t.test('is loaded once, though it is asked for twice at a time, or again after an abort', async t => {
+    for (const signalOf of [() => undefined, () => AbortSignal.timeout(200)]) {
+      await using another = await pool.openImage('disk')
+      const load = (signal?: AbortSignal) => another.loadEncryption({ format: 'luks2', passphrase, signal })
+      const [, second] = await Promise.allSettled([load(signalOf()), load()])
+      t.match(second, { status: 'rejected', reason: { name: 'ExistsError' } })
+      t.ok((await another.read(4096, data.length)).equals(data))
+    }
+  })
+})
+
+t.test('an image whose encryption is loaded is filled to the byte', async t => {
+  const pool = await testPool(t)
+  const path = join(await testFolder(t), 'raw')
+  const content = Buffer.alloc(5 * MiB + 4096)
+  for (const offset of [0, 3 * MiB, content.length - 4096]) content.fill('data', offset, offset + 4096)
+  await writeFile(path, content)
+  await pool.createImage('disk', { size: 16 * MiB })
+  await using image = await pool.openImage('disk')
+  await image.formatEncryption({ format: 'luks1', passphrase })
+  await image.importFrom(path)
+  t.ok((await image.read(0, content.length)).equals(content))
 })
 
 t.test('an encryption of others', async t => {

@@ -335,6 +335,9 @@ t.test('a snapshot that is removed while it is read is an error, and no other da
     'for where it has data': async image => {
       for await (const _ of image.diff());
     },
+    'to another image': async image => {
+      await image.copy(image.pool, 'copy').finally(() => image.pool.removeImage('copy'))
+    },
   }
   await image.resize(33 * MiB, { allowShrink: true })
   for (const [how, read] of Object.entries(reads)) {
