@@ -337,8 +337,10 @@ export class Verifier {
   }
 
   async #reopen(imageName: string): Promise<void> {
-    await this.#image.close()
+    // In this order, for flushes do not pause.
+    const before = this.#image
     this.#image = await this.#pool.openImage(imageName)
+    await before.close()
   }
 
   async #checkOne(expectation: Expectation): Promise<void> {
