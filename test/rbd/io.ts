@@ -53,6 +53,17 @@ with rbd.Image(ioctx, 'disk') as image:
     t.equal(await image.read(0, new Uint8Array(0)), 0)
   })
 
+  const { Float16Array } = globalThis as { Float16Array?: new (numbers: number[]) => NodeJS.ArrayBufferView }
+  const ofNode24 = { skip: Float16Array === undefined && 'Node.js 24 has it' }
+  await t.test('is of a Float16Array too, which Node-API takes for something else', ofNode24, async t => {
+    if (Float16Array === undefined) return
+    await image.write(7 * MiB, new Float16Array([1, 2, 3]))
+    t.equal((await image.read(7 * MiB, 8)).toString('hex'), '003c004000420000')
+    const back = new Float16Array([0, 0, 0])
+    t.equal(await image.read(7 * MiB, back), 6)
+    t.equal(Buffer.from(back.buffer as ArrayBuffer).toString('hex'), '003c00400042')
+  })
+
   await t.test('is discarded', async t => {
     await image.discard(4 * MiB, 100 * MiB)
     t.ok((await image.read(4 * MiB, MiB)).equals(Buffer.alloc(MiB)))
