@@ -40,8 +40,8 @@ export async function* diff(image: Image, options: DiffOptions): AsyncGenerator<
   checkBytes('offset', offset)
   if (length !== undefined) checkBytes('length', length)
 
-  const heldFrom =
-    from === undefined ? undefined : await holdToSnapshot(image.handle, from, image.resource, callOptions)
+  const begin = from === undefined ? undefined : image.snapshot(from)
+  const checkBegin = begin && (await holdToSnapshot(image.handle, begin, callOptions))
   const { size, objectSize, stripeCount, features, flags } = await image.stat(callOptions)
   // Fast diffs know nothing of the header, and so would tell offsets of the encrypted data.
   const whole = wholeObject && !image.encrypted
@@ -58,6 +58,5 @@ export async function* diff(image: Image, options: DiffOptions): AsyncGenerator<
     start = next
   }
   await checkStillThere(image, callOptions)
-  if (from !== undefined && heldFrom !== undefined)
-    await checkSnapshotIsThere(image, await heldFrom(), image.snapshot(from).path, callOptions)
+  if (begin && checkBegin) await checkSnapshotIsThere(image, await checkBegin(), begin.path, callOptions)
 }

@@ -157,7 +157,7 @@ export class Image extends ImageIo implements AsyncDisposable {
    * written since the last one, which is to be given as `from`. With the feature `fast-diff` this reads the
    * object map only; without, it asks for every object. Progress is in bytes. Abort stops it.
    *
-   * @throws {SnapshotNotFoundError} there is no snapshot of the name in `from`
+   * @throws {SnapshotNotFoundError} there is no snapshot of the name in `from`, or another one by the end
    *
    * @implements rbd_diff_iterate2
    */

@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { type FileHandle, mkdtemp, open, rm, writeFile } from 'node:fs/promises'
+import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -115,11 +115,22 @@ const settings = [
 ]
 
 async function configFile(cluster: Cluster): Promise<FileHandle> {
+  const text = `[global]\n${await settingsOf(cluster)}`
+  const file = await namelessFile()
+  try {
+    await file.writeFile(text)
+    return file
+  } catch (error) {
+    await file.close()
+    throw error
+  }
+}
+
+/** Without a name before anything is in it: a process may die at any moment. */
+async function namelessFile(): Promise<FileHandle> {
   const folder = await mkdtemp(join(tmpdir(), 'cephkit-'))
   try {
-    const path = join(folder, 'ceph.conf')
-    await writeFile(path, `[global]\n${await settingsOf(cluster)}`, { mode: 0o600 })
-    return await open(path)
+    return await open(join(folder, 'ceph.conf'), 'wx+', 0o600)
   } finally {
     await rm(folder, { recursive: true })
   }

@@ -1,10 +1,11 @@
 import { constants } from 'node:os'
 import { type CallOptions, call } from '../call.js'
-import { type Resource, toCephError } from '../errors.js'
+import { toCephError } from '../errors.js'
 import { native } from '../native.js'
 import type { ImageHandle } from './bindings.js'
 import type { Image } from './image.js'
 import { ask, getSize, getSnapshot, headerObject } from './object-class.js'
+import type { Snapshot } from './snapshot.js'
 
 /**
  * To be called when all is read of an image that may be opened at a snapshot. An image that is open for reading does not
@@ -34,8 +35,7 @@ export async function checkSnapshotIsThere(
   // What keeps the snapshots of the old format cannot be asked for one.
   if (format === 1) return
   const resource = { kind: 'snapshot', name: path } as const
-  const [{ namespace }] = await ask(image.pool.handle, headerObject(id), [getSnapshot(snapshot)], resource, options)
-  if (namespace === 'trash') throw removed(resource)
+  await ask(image.pool.handle, headerObject(id), [getSnapshot(snapshot)], resource, options)
 }
 
 /**
@@ -46,22 +46,17 @@ export async function checkSnapshotIsThere(
  */
 export async function holdToSnapshot(
   handle: ImageHandle,
-  name: string,
-  image: Resource,
+  { name, path }: Pick<Snapshot, 'name' | 'path'>,
   options: CallOptions,
 ): Promise<() => Promise<number>> {
-  const resource = { kind: 'snapshot', name: `${image.name}@${name}` } as const
+  const resource = { kind: 'snapshot', name: path } as const
   const look = () => call(resource, options, token => native.snapshotId(handle, name, token))
   const id = await look()
   return async () => {
-    if ((await look()) !== id) throw removed(resource)
-    return id
+    if ((await look()) === id) return id
+    const message = 'it was removed, and there is another one of that name'
+    throw toCephError({ errno: -constants.errno.ENOENT, syscall: 'rbd_diff_iterate2', message }, resource)
   }
-}
-
-function removed(resource: Resource): Error {
-  const message = 'it was removed, and there may be another one of that name'
-  return toCephError({ errno: -constants.errno.ENOENT, syscall: 'rbd_diff_iterate2', message }, resource)
 }
 
 /**

@@ -132,6 +132,7 @@ async function removeMade(pool: Pool, name: string, id: string, patienceMs: numb
 
 /** In the trash, where somebody else may have put it, or a removal that could not go on. */
 async function removeDiscarded(pool: Pool, id: string): Promise<void> {
+  if (id === '') return
   try {
     await pool.trash.remove(id, { force: true })
   } catch (error) {

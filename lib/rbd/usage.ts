@@ -170,13 +170,20 @@ async function changedAt(
       : native.imageOpenById(pool.handle, id, snapshot, true, token),
   )
   try {
-    return await countUsedBytes(handle, resource, { from, includeParent: false }, options)
+    return await countUsedBytes(
+      handle,
+      resource,
+      { from: from === null ? null : named(image, from), includeParent: false },
+      options,
+    )
   } finally {
     await native.close(handle)
   }
 }
 
+const named = ({ path }: Image, name: string) => ({ name, path: `${path}@${name}` })
+
 /** Not by `image.usedBytes()`, which takes no name that it could not show. */
 function usedSince(image: Image, options: CallOptions, snapshot: string): Promise<number> {
-  return countUsedBytes(image.handle, image.resource, { from: snapshot, includeParent: false }, options)
+  return countUsedBytes(image.handle, image.resource, { from: named(image, snapshot), includeParent: false }, options)
 }

@@ -6,6 +6,7 @@ import { onAnother } from './another.js'
 import type { ImageHandle } from './bindings.js'
 import { featuresOf, flagsOf, hasFastDiff } from './features.js'
 import type { Image } from './image.js'
+import type { Snapshot } from './snapshot.js'
 import { holdToSnapshot } from './still-there.js'
 
 export interface UsedBytesOptions extends ProgressOptions {
@@ -21,7 +22,7 @@ export async function usedBytes(image: Image, options: UsedBytesOptions): Promis
   const { from, includeParent = false, ...callOptions } = options
   if (from !== undefined) checkName('from', from)
   checkBoolean('includeParent', includeParent)
-  const what = { from: from ?? null, includeParent }
+  const what = { from: from === undefined ? null : image.snapshot(from), includeParent }
   const count = (handle: ImageHandle) => countUsedBytes(handle, image.resource, what, callOptions)
   if (!image.encrypted) return count(image.handle)
   // librbd's size is without the header then, and would leave out as much at the end. What its cache has, only this one sees.
@@ -36,7 +37,7 @@ const objectsPerCall = 2 ** 10
 export async function countUsedBytes(
   handle: ImageHandle,
   resource: Resource,
-  { from, includeParent }: { from: string | null; includeParent: boolean },
+  { from, includeParent }: { from: Pick<Snapshot, 'name' | 'path'> | null; includeParent: boolean },
   options: ProgressOptions,
 ): Promise<number> {
   const { signal }: CallOptions = options
@@ -45,11 +46,11 @@ export async function countUsedBytes(
   )
   const isFast = hasFastDiff(featuresOf(stat.features), flagsOf(stat.flags))
   const step = isFast ? size : objectSize * stripeCount * Math.ceil(objectsPerCall / stripeCount)
-  const checkFrom = from === null ? undefined : await holdToSnapshot(handle, from, resource, { signal })
+  const checkFrom = from && (await holdToSnapshot(handle, from, { signal }))
   let bytes = 0
   for (let offset = 0; offset < size; offset += step) {
     bytes += await call(resource, options, (token, onProgress) =>
-      native.imageUsedBytes(handle, from, offset, step, includeParent, onProgress, token),
+      native.imageUsedBytes(handle, from?.name ?? null, offset, step, includeParent, onProgress, token),
     )
   }
   await checkFrom?.()

@@ -50,12 +50,12 @@ t.test('on a mount of ceph-fuse', async t => {
   t.equal(await fuse(get, join(folder, 'files'), 'ceph.quota.max_files'), '4\n')
 
   await writeFile(join(folder, 'bytes', 'small'), Buffer.alloc(MiB))
-  // Soon: CephFS promises no more.
+  // ceph-fuse hears of the quota a moment later than it can tell it: on a busy machine, one write of sixty came before that.
   const isRefused = async () => {
     const outcome = await writeFile(join(folder, 'bytes', 'large'), Buffer.alloc(8 * MiB)).catch(error => error)
     return outcome !== undefined && t.match(outcome, exceeded)
   }
-  t.ok(await until(isRefused, 60_000))
+  t.ok(await until(isRefused, 5_000))
   for (const name of ['1', '2', '3']) await writeFile(join(folder, 'files', name), name)
   // Until the count of the others has come to who makes one more.
   t.ok(await until(async () => (await files.usage('/files')).files === 3, 60_000), 'the MDS has counted them')

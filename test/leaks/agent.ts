@@ -21,8 +21,8 @@ t.test('an agent', async t => {
     await site.succeed(site.job('storage.delete', { refId: name }))
   }
   const loads = [
-    { what: 'that is asked how it is', load: ask, times: 15, atOnce: 1 },
-    { what: 'that does jobs', load: work, times: 12, atOnce: 6 },
+    { what: 'that is asked how it is', load: ask, times: 25, atOnce: 1 },
+    { what: 'that does jobs', load: work, times: 20, atOnce: 10 },
   ]
   for (const { what, load, times, atOnce } of loads) {
     await t.test(`${what} keeps nothing of it`, async t => {

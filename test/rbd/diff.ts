@@ -196,7 +196,7 @@ t.test('a difference needs snapshots in their order', async t => {
   await fails(t, {
     'no such snapshot': [
       () => image.diff({ from: 'missing' }).next(),
-      { name: 'SnapshotNotFoundError', code: 'ENOENT', resource: `${image.path}@missing` },
+      { name: 'SnapshotNotFoundError', code: 'ENOENT', syscall: 'rbd_snap_get_id', resource: `${image.path}@missing` },
     ],
     'a later one': [
       () => one.diff({ from: 'two' }).next(),

@@ -51,7 +51,7 @@ t.test('usedBytes counts what a clone shows of its parent if asked to', async t 
     reports.every(([done, total]) => done <= total && total === 64 * MiB),
     'progress is in bytes',
   )
-  const missing = { name: 'SnapshotNotFoundError', code: 'ENOENT' }
+  const missing = { name: 'SnapshotNotFoundError', code: 'ENOENT', resource: `${clone.path}@missing` }
   await fails(t, { 'from no snapshot': [() => clone.usedBytes({ from: 'missing' }), missing] })
 })
 

@@ -355,6 +355,16 @@ t.test('a snapshot that is removed while it is read is an error, and no other da
   }
 })
 
+t.test('a snapshot that is kept for a clone when it is removed is read to the end', async t => {
+  const { pool, image } = await disk(t)
+  const snapshot = await image.createSnapshot('then')
+  await pool.cloneImage(snapshot, 'clone', { cloneFormat: 2 })
+  await using then = await pool.openImage('disk', { snapshot: 'then' })
+  const before = await buffer(then.createReadStream())
+  await snapshot.remove()
+  t.ok((await buffer(then.createReadStream())).equals(before))
+})
+
 t.test('an image that becomes smaller while it is read is an error, and no end', async t => {
   const pool = await testPool(t)
   const folder = await testFolder(t)

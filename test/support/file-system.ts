@@ -5,7 +5,7 @@ import { mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import type { Test } from 'tap'
-import { Cluster, type FileSystem } from '../../lib/index.js'
+import type { Cluster, FileSystem } from '../../lib/index.js'
 import { run, testCluster } from './cluster.js'
 import { until } from './process.js'
 
@@ -23,17 +23,11 @@ export interface TestFileSystem {
 export async function testFileSystem(t: Test, given?: Cluster): Promise<TestFileSystem> {
   const cluster = given ?? (await testCluster(t))
   const root = `/${basename(process.argv[1] ?? 'test', '.js')}-${process.pid}-${++directories}`
-  await makeDirectory(root)
+  await using whole = await cluster.mountFileSystem()
+  await whole.mkdir(root)
   const files = await cluster.mountFileSystem({ root })
   t.teardown(() => files.close())
   return { cluster, files, root }
-}
-
-/** Where another test has just killed a client, a change of the root waits for a minute, until the MDS takes it for gone. */
-async function makeDirectory(path: string): Promise<void> {
-  await using cluster = await Cluster.connect({ timeout: 90_000 })
-  await using whole = await cluster.mountFileSystem()
-  await whole.mkdir(path)
 }
 
 const prelude = `

@@ -38,6 +38,8 @@ type Random = (below: number) => number
 type Perform = (offset: number, length: number) => Promise<void>
 
 const layout = { size: 4 * MiB, objectSize: 64 * KiB }
+/** Ranges that no data has, each of which is taken once. */
+const beyondImages = 2 ** 40
 const maxSize = 8 * MiB
 const sector = 512
 /** How many images the last clone can be apart from the first image. */
@@ -60,6 +62,7 @@ export class Verifier {
   #started = 0
   #names = 0
   #generation = 0
+  #elsewhere = 0
   #image: Image
   #content = Buffer.alloc(layout.size)
   /** Of the image that is worked on. */
@@ -124,8 +127,8 @@ export class Verifier {
       [60, 'readv', () => this.#inRange(random, (offset, length) => this.#readv(random, offset, length))],
       [20, 'writeStream', () => this.#inRange(random, this.#writeStream)],
       [20, 'readStream', () => this.#inRange(random, (offset, length) => this.#readStream(random, offset, length))],
-      [12, 'flush', () => this.#image.flush()],
-      [8, 'invalidateCache', () => this.#image.invalidateCache()],
+      [12, 'flush', () => this.#besides(() => this.#image.flush())],
+      [8, 'invalidateCache', () => this.#besides(() => this.#image.invalidateCache())],
       [8, 'createSnapshot', () => this.#alone(() => this.#createSnapshot())],
       [6, 'readSnapshot', () => this.#alone(() => this.#readSnapshot(random))],
       [4, 'removeSnapshot', () => this.#alone(() => this.#removeSnapshot(random))],
@@ -173,6 +176,13 @@ export class Verifier {
 
   async #alone(perform: () => Promise<void>): Promise<void> {
     const release = await this.#whole.takeAll()
+    await perform().finally(release)
+  }
+
+  /** Beside whatever is done to the data, and not while that pauses. */
+  async #besides(perform: () => Promise<void>): Promise<void> {
+    const place = beyondImages + this.#elsewhere++
+    const release = await this.#ranges.take(place, place + 1)
     await perform().finally(release)
   }
 
@@ -337,10 +347,8 @@ export class Verifier {
   }
 
   async #reopen(imageName: string): Promise<void> {
-    // In this order, for flushes do not pause.
-    const before = this.#image
+    await this.#image.close()
     this.#image = await this.#pool.openImage(imageName)
-    await before.close()
   }
 
   async #checkOne(expectation: Expectation): Promise<void> {
