@@ -25,6 +25,7 @@ function textFor(destination: DestinationStream | undefined): (line: string) => 
     colorize: destination === undefined && process.stdout.isTTY === true,
     translateTime: 'SYS:HH:MM:ss.l',
     ignore: 'pid,hostname,name',
+    singleLine: true,
   })
 }
 
@@ -34,7 +35,7 @@ function isJournal(): boolean {
   return process.env.JOURNAL_STREAM === `${dev}:${ino}`
 }
 
-const withoutTime = prettyFactory({ colorize: false, ignore: 'pid,hostname,name,time,level' })
+const withoutTime = prettyFactory({ colorize: false, ignore: 'pid,hostname,name,time,level', singleLine: true })
 
 /** By pino's levels, as sd-daemon(3) has them. */
 const priorities: readonly [level: number, priority: number][] = [

@@ -59,7 +59,7 @@ t.test('is for people, or for programs', async t => {
   t.match(JSON.parse(program.written[0] ?? ''), { level: 30, name: 'storage', job: 'task-1', ms: 7, msg: 'job done' })
   const people = lines({ LOG_JSON: '0' })
   people.log.child({ job: 'task-1' }).info({ ms: 7 }, 'job done')
-  t.match(people.written.join(''), /^\[\d\d:\d\d:\d\d\.\d{3}\] INFO: job done\n +job: "task-1"\n +ms: 7\n$/)
+  t.match(people.written.join(''), /^\[\d\d:\d\d:\d\d\.\d{3}\] INFO: job done \{"job":"task-1","ms":7\}\n$/)
 })
 
 t.test('says as much as it is told to', async t => {
