@@ -1,8 +1,5 @@
 /** A mount ends when it is closed, when its cluster is, and with its process; and never with a crash, nor before its calls. */
 import { spawn } from 'node:child_process'
-import { mkdtemp, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import t, { type Test } from 'tap'
@@ -187,8 +184,7 @@ t.test('a worker thread that is terminated, in whatever stage', async t => {
 })
 
 t.test('a missing library is told by the package that has it, and nothing else is amiss', async t => {
-  const folder = await mkdtemp(join(tmpdir(), 'cephkit-no-library-'))
-  await writeFile(join(folder, 'libcephfs.so.2'), '')
+  const folder = t.testdir({ 'libcephfs.so.2': '' })
   const library = new URL('../../lib/index.js', import.meta.url)
   const script = `
     import { Cluster, MissingLibraryError } from '${library}'

@@ -29,7 +29,7 @@ async function userWith(t: Test, cluster: Cluster, mds: string): Promise<{ name:
   const caps = ['mon', 'allow r', 'mds', mds, 'osd', 'allow rw tag cephfs data=cephfs']
   const [{ key }] = await cluster.monCommand<[{ key: string }]>({ prefix: 'auth get-or-create', entity, caps })
   t.teardown(() => cluster.monCommand({ prefix: 'auth rm', entity }))
-  const keyring = join(await mkdtemp(join(tmpdir(), 'cephkit-keyring-')), 'keyring')
+  const keyring = join(t.testdir(), 'keyring')
   await writeFile(keyring, `[${entity}]\n\tkey = ${key}\n`, { mode: 0o600 })
   return { name, keyring }
 }

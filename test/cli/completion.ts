@@ -1,8 +1,5 @@
 /** What bash offers, asked of bash itself. */
 import { execFile } from 'node:child_process'
-import { mkdir, mkdtemp, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { cephkit } from '../support/command.js'
@@ -20,9 +17,7 @@ complete_words() {
 t.test('completion for bash', async t => {
   const { stdout: script, code } = await cephkit(['completion', 'bash'])
   t.equal(code, 0)
-  const folder = await mkdtemp(join(tmpdir(), 'cephkit-completion-'))
-  await mkdir(join(folder, 'stack one'))
-  await writeFile(join(folder, 'file'), '')
+  const folder = t.testdir({ 'stack one': {}, file: '' })
   const offers = async (...words: string[]) => {
     const run = ['-c', `${script}\n${asker}\ncomplete_words "$@"`, 'bash', 'cephkit', ...words]
     const { stdout } = await promisify(execFile)('bash', run, { cwd: folder })

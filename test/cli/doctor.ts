@@ -25,7 +25,7 @@ t.test('cephkit doctor', async t => {
   const dir = await mkdtemp(join(tmpdir(), 'cephkit-doctor-'))
   t.teardown(() => stopStack(dir))
   const stack = await startStack({ dir, services: ['rabbitmq'] })
-  const folder = await mkdtemp(join(tmpdir(), 'cephkit-doctor-files-'))
+  const folder = t.testdir()
   const env = { PATH: process.env.PATH, HOME: folder, ...stack.env }
   const broker = rabbitmqctl(stack)
 

@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
+import { mkdtemp, readFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
@@ -55,8 +55,7 @@ t.test('200 calls wait for a stopped OSD', async t => {
   const { pool, stop, cont } = await stackThatHangs(t)
   await pool.createImage('disk', { size: GiB })
   const disk = await pool.openImage('disk')
-  const path = join(await mkdtemp(join(tmpdir(), 'cephkit-file-')), 'file')
-  await writeFile(path, Buffer.alloc(4096))
+  const path = join(t.testdir({ file: Buffer.alloc(4096) }), 'file')
   const usual = await readFiles(path)
 
   stop()

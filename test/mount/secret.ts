@@ -1,6 +1,5 @@
 /** `cephkit keyring secret`: the whole secret, for nobody else to read, or an error that does not show it. */
-import { chmod, mkdtemp, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { chmod, readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { secretOf } from '../../src/mount/secret.js'
@@ -75,7 +74,7 @@ t.test('what is none', t => {
 })
 
 t.test('the command', async t => {
-  const folder = await mkdtemp(join(tmpdir(), 'cephkit-keyring-'))
+  const folder = t.testdir()
   const keyring = join(folder, 'keyring')
   const output = join(folder, 'secret')
   await run(

@@ -1,6 +1,5 @@
 /** What `cephkit mount-unit` prints: taken by systemd itself, and nothing gets in that is no setting of ours. */
-import { mkdtemp, readFile, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { escapePath, type MountSettings, mountUnit } from '../../src/mount/unit.js'
@@ -25,7 +24,7 @@ const setting = (text: string, key: string) => new RegExp(`^${key}=(.*)$`, 'm').
 
 /** Systemd reads it as a unit of that name. */
 async function verify(t: Test, path: string, text: string): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'cephkit-unit-'))
+  const folder = t.testdir()
   const file = join(folder, path.slice(path.lastIndexOf('/') + 1))
   await writeFile(file, text)
   // What it says about a unit that is well is nothing; what is wrong with other units of this machine is not asked for.
@@ -102,7 +101,7 @@ t.test('systemd takes the unit, for whatever mount point', async t => {
   }
   const { path, text } = mountUnit(settings)
   const broken = text.replace('Where=/srv/web', 'Where=/elsewhere')
-  const folder = await mkdtemp(join(tmpdir(), 'cephkit-unit-'))
+  const folder = t.testdir()
   const file = join(folder, path.slice(path.lastIndexOf('/') + 1))
   await writeFile(file, broken)
   await t.rejects(
@@ -159,7 +158,7 @@ t.test('the command prints each file', async t => {
 
   const conf = await cephkit(['mount-unit', '/srv/web', ...given, '--print', 'ceph.conf'])
   t.equal(conf.stdout, `# /etc/ceph/ceph.conf\n[global]\nfsid = ${fsid}\nmon_host = 10.0.0.1,10.0.0.2\n`)
-  const folder = await mkdtemp(join(tmpdir(), 'cephkit-unit-'))
+  const folder = t.testdir()
   await writeFile(join(folder, 'ceph.conf'), conf.stdout)
   t.equal((await run('ceph-conf', '-c', join(folder, 'ceph.conf'), '--lookup', 'fsid')).trim(), fsid)
 
@@ -189,8 +188,7 @@ t.test('the cloud-init document has them all, as a reader of YAML sees it', asyn
   const { stdout } = await cephkit([...args, '--print', 'cloud-init'])
   t.match(stdout, /^#cloud-config\n/)
   const script = 'import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))'
-  const folder = await mkdtemp(join(tmpdir(), 'cephkit-cloud-init-'))
-  await writeFile(join(folder, 'user-data'), stdout)
+  const folder = t.testdir({ 'user-data': stdout })
   const document = JSON.parse(await run('/usr/bin/python3', '-c', script, join(folder, 'user-data')))
   const files = new Map<string, string>(
     document.write_files.map(({ path, content }: { path: string; content: string }) => [path, content]),

@@ -1,7 +1,7 @@
 /** A directory of the test's own in the CephFS that all tests share, and other programs that see the same one. */
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, readFile } from 'node:fs/promises'
+import { mkdtemp, readFile, rmdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import type { Test } from 'tap'
@@ -64,6 +64,7 @@ export async function fuseMount(t: Test, root: string): Promise<string> {
   t.teardown(async () => {
     child.kill()
     await ended
+    await rmdir(folder)
   })
   const isMounted = async () => (await readFile('/proc/self/mounts', 'utf8')).includes(` ${folder} fuse.ceph-fuse `)
   if (!(await until(isMounted, 30_000))) throw new Error(`ceph-fuse has not mounted ${folder}`)
