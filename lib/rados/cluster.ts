@@ -46,7 +46,9 @@ export interface ConnectOptions extends CallOptions {
 }
 
 export interface OpenPoolOptions extends CallOptions {
+  /** Where names are looked up; it need not exist yet. Default: the pool's own, unnamed one. */
   namespace?: string | undefined
+  /** What becomes of writes while the pool is full, or at its quota. Default: what `Cluster.connect()` was told. */
   whenFull?: WhenFull | undefined
 }
 
@@ -306,11 +308,8 @@ export class Cluster implements AsyncDisposable {
   }
 
   /**
-   * Opens a pool. The namespace need not exist: it is where names are looked up.
+   * Opens a pool.
    *
-   * @param options.namespace - Default: the pool's own, unnamed one.
-   * @param options.whenFull - What becomes of writes while the pool is full, or at its quota. Default: what
-   *   `Cluster.connect()` was told, and that is `wait` unless told otherwise.
    * @throws {PoolNotFoundError}
    *
    * @implements rados_ioctx_create rados_ioctx_set_namespace rados_ioctx_get_id rados_set_pool_full_try

@@ -46,10 +46,13 @@ export class Image extends ImageIo implements AsyncDisposable {
   /** The snapshot it is opened at, or null. */
   readonly snapshotName: string | null
   readonly readOnly: boolean
+  /** Keys and values of your own, which RBD keeps with the image. */
   readonly metadata: Metadata
   /** RBD's settings for this image. */
   readonly config: Config
+  /** The lock that librbd takes to write. */
   readonly exclusiveLock: ExclusiveLock
+  /** The lock of `rbd lock add`, which keeps nobody from writing. */
   readonly advisoryLock: AdvisoryLock
   /** @internal */
   readonly proxied = new ProxiedOperations(this)
@@ -243,8 +246,11 @@ export class Image extends ImageIo implements AsyncDisposable {
   /**
    * What has changed since a snapshot, or all there is, as a stream in the format of `rbd export-diff`, which
    * `rbd import-diff` and `importDiff()` read. Of an image that is opened at a snapshot, the diff names it as its end, and
-   * whoever applies the diff makes it; where it is removed in the meantime, the stream is destroyed. Progress is in bytes of
-   * the image.
+   * whoever applies the diff makes it. Progress is in bytes of the image. What fails destroys the stream with that error: a
+   * SnapshotNotFoundError where `from`, or the snapshot that the image is opened at, is not there or is removed in the
+   * meantime, an AbortError after an abort.
+   *
+   * @throws {TypeError} wrong options, before there is a stream
    */
   exportDiff(options: ExportDiffOptions = {}): Readable {
     return exportDiff(this, options)

@@ -32,9 +32,10 @@ const sector = 512
 /** What `writeSame()` has librbd repeat is as long: where an object is no multiple of it, librbd does so in memory, bit by bit. */
 const repeatedBytes = 64 * 1024
 
-/** What fits into the int that librbd returns. */
+/** What fits into the int that librbd returns; more is a RangeError. */
 const maxIoBytes = 2 ** 31 - 4096
 
+/** Reading and writing: at most 2^31 - 4096 bytes in one call, the range of a `writeSame()` included. */
 export abstract class ImageIo {
   /** @internal */
   readonly handle: ImageHandle
@@ -159,7 +160,7 @@ export abstract class ImageIo {
   /**
    * Makes a range read as zeroes, to the byte, and gives back its space unless told otherwise, or an encryption is loaded.
    * With `thickProvision`, what is no whole sector of 512 bytes at its ends is written apart: a failure can leave a part of the
-   * range as it was.
+   * range as it was. librbd knows no zeroes that are safe at once: `fua` is for those written apart only.
    *
    * @param offset - In bytes.
    * @param length - In bytes.

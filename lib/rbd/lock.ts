@@ -7,6 +7,7 @@ import type { ImageHandle } from './bindings.js'
 
 export interface LockOwners {
   mode: 'exclusive' | 'shared'
+  /** The addresses of the clients. */
   owners: string[]
 }
 
