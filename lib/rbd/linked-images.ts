@@ -9,29 +9,26 @@ import type { LinkedImage } from './image-info.js'
 
 type List = (handle: ImageHandle) => Promise<LinkedImage[]>
 
-export async function listChildren(image: Image, options: CallOptions): Promise<LinkedImage[]> {
-  const list: List = handle => call(image.resource, options, token => native.imageChildren(handle, token))
-  try {
-    return await list(image.handle)
-  } catch (error) {
-    if (!(error instanceof NotFoundError)) throw error
-    return listOnAnother(image, options, list)
-  }
+export function listChildren(image: Image, options: CallOptions): Promise<LinkedImage[]> {
+  return listOnAnother(image, options, handle =>
+    call(image.resource, options, token => native.imageChildren(handle, token)),
+  )
 }
 
-export async function listDescendants(image: Image, options: CallOptions): Promise<LinkedImage[]> {
-  checkCallOptions(options)
-  const list: List = handle => call(image.resource, options, token => native.imageDescendants(handle, token))
-  if (image.closed) return list(image.handle)
-  // On an open image librbd 16.2 waits for ever when a snapshot of it is made meanwhile.
-  return listOnAnother(image, options, list)
+export function listDescendants(image: Image, options: CallOptions): Promise<LinkedImage[]> {
+  return listOnAnother(image, options, handle =>
+    call(image.resource, options, token => native.imageDescendants(handle, token)),
+  )
 }
 
 /**
- * librbd looks at one snapshot after the other, and fails if one that it has yet to look at has gone with its last clone.
- * An image that is open read-only never hears of that, so it is opened anew.
+ * librbd 16.2 keeps an image locked while it looks at one of its snapshots after the other: writes to it wait meanwhile, and a
+ * snapshot that is made waits for ever if descendants are listed. And it fails if one that it has yet to look at has gone
+ * with its last clone: an image that is open read-only never hears of that. So each list is made on an image that is opened for it.
  */
 async function listOnAnother(image: Image, options: CallOptions, list: List): Promise<LinkedImage[]> {
+  checkCallOptions(options)
+  if (image.closed) return list(image.handle)
   for (let tries = 1; ; tries++) {
     try {
       return await onAnother(image, options, another => list(another.handle))

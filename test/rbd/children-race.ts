@@ -35,3 +35,24 @@ t.test('clones are listed while others make and remove them', async t => {
   going = false
   for (const fewest of await Promise.all(listers)) t.equal(fewest, 3, 'those that stay are in every list')
 })
+
+t.test('who lists the clones of an image holds up nobody who writes to it', async t => {
+  const pool = await testPool(t)
+  await pool.createImage('golden', { size: MiB })
+  const golden = await pool.openImage('golden')
+  for (const name of ['a', 'b']) await pool.cloneImage(await golden.createSnapshot(name), name, { cloneFormat: 2 })
+  const deadline = AbortSignal.timeout(10_000)
+  let going = true
+  const listAll = async () => {
+    while (going && !deadline.aborted) await golden.children()
+  }
+  const listers = Array.from({ length: 12 }, listAll)
+  for (let i = 0; i < 3; i++) {
+    const snapshot = await golden.createSnapshot('of-now')
+    await golden.write(0, Buffer.alloc(4096, i))
+    await snapshot.remove()
+  }
+  t.notOk(deadline.aborted, 'done while the lists go on')
+  going = false
+  await Promise.all(listers)
+})
