@@ -56,3 +56,24 @@ t.test('who lists the clones of an image holds up nobody who writes to it', asyn
   going = false
   await Promise.all(listers)
 })
+
+t.test('clones of a snapshot are listed when it has another name, or none', async t => {
+  const pool = await testPool(t)
+  await pool.createImage('golden', { size: MiB })
+  const golden = await pool.openImage('golden')
+  const snapshot = await golden.createSnapshot('of-now')
+  await pool.cloneImage(snapshot, 'clone', { cloneFormat: 2 })
+  for (const readOnly of [true, false]) {
+    const at = await pool.openImage('golden', { snapshot: 'of-now', readOnly })
+    await snapshot.rename('before')
+    t.match(await at.children(), [{ name: 'clone' }], 'renamed')
+    await golden.createSnapshot('of-now')
+    t.match(await at.children(), [{ name: 'clone' }], 'and another one has its name')
+    await golden.snapshot('of-now').remove()
+    await golden.snapshot('before').rename('of-now')
+    await at.close()
+  }
+  const at = await pool.openImage('golden', { snapshot: 'of-now' })
+  await snapshot.remove()
+  t.match(await at.children(), [{ name: 'clone' }], 'removed, and kept for its clone')
+})

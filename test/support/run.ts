@@ -5,7 +5,7 @@
  *
  * By tap's own means, for its command would want to compile TypeScript that is compiled already.
  */
-import { execFile } from 'node:child_process'
+import { type ChildProcess, execFile } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -26,9 +26,6 @@ const filesAtOnce = 4
  */
 const limitSeconds = Number(process.env.TAP_TIMEOUT ?? 600)
 const env = { ...process.env, TAP_TIMEOUT: String(limitSeconds) }
-/** Before that, where it hangs is looked at, which takes gdb a few seconds. */
-const lookSeconds = limitSeconds * 0.95
-
 function allFiles(): string[] {
   const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
   // Those that take the longest come last by their names: begun first, they are not alone at the end.
@@ -39,11 +36,24 @@ function allFiles(): string[] {
 }
 
 /** What each thread of a process is at, for there is no other trace of a hang that comes once in fifty runs. */
-async function printThreads(file: string, pid: number): Promise<void> {
-  const args = ['--batch', '--pid', String(pid), '--eval-command', 'thread apply all backtrace 20']
-  const told = await promisify(execFile)('gdb', args, { maxBuffer: 64 * 1024 * 1024 }).catch(error => error)
-  const text: string = told.stdout || `not known, for gdb failed: ${told.message}`
-  console.error(`${file} hangs; its threads:\n${text.replace(/^(?=.)/gm, '    ')}`)
+async function printThreads(file: string, { pid }: ChildProcess): Promise<void> {
+  const args = ['-nx', '--batch', '--pid', String(pid), '--eval-command', 'thread apply all backtrace 20']
+  const options = { maxBuffer: 64 * 1024 * 1024, timeout: 60_000, killSignal: 'SIGKILL' } as const
+  const { stdout, stderr, message = '' } = await promisify(execFile)('gdb', args, options).catch(error => error)
+  const told = `${message}\n${stderr}\n${stdout}`.replace(/^(?=.)/gm, '    ')
+  console.error(`${file} hangs; its threads, as far as there is gdb:\n${told}`)
+}
+
+/** Has a look at a file shortly before its time is over, which a file may set itself. */
+function watch(file: string, child: ChildProcess): void {
+  let look: NodeJS.Timeout | undefined
+  const lookAfter = (milliseconds: number) => {
+    clearTimeout(look)
+    if (milliseconds > 0) look = setTimeout(printThreads, milliseconds * 0.95, file, child)
+  }
+  lookAfter(limitSeconds * 1000)
+  child.on('message', ({ setTimeout: limit }: { setTimeout?: number }) => limit !== undefined && lookAfter(limit))
+  child.once('exit', () => clearTimeout(look))
 }
 
 const named = process.argv.slice(2).map(file => relative(root, file))
@@ -55,12 +65,7 @@ if (!process.env.CEPH_CONF) {
 }
 t.setTimeout(0)
 t.jobs = filesAtOnce
-t.on('spawn', spawn =>
-  spawn.once('process', process => {
-    const look = setTimeout(printThreads, lookSeconds * 1000, spawn.name, process.pid)
-    process.once('exit', () => clearTimeout(look))
-  }),
-)
+t.on('spawn', spawn => spawn.once('process', child => watch(spawn.name, child)))
 for (const file of files) {
   // By `env`, to take back the NODE_OPTIONS of tap's own: with them every Node.js below counts how often each block of its code
   // is executed, for a report that nobody asks for, and a run takes a quarter longer.
