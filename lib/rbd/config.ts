@@ -115,8 +115,8 @@ export class Config {
   }
 
   /**
-   * Limits I/O. These are settings that are written one after
-   * the other: what fails, or is aborted, can leave some of them as they were.
+   * Limits I/O. The limits are settings that are written one after the other: what fails, or is aborted, can leave some of
+   * them as they were.
    *
    * @throws {RangeError} a burst below its limit
    * @throws {TypeError} the pool is opened at a namespace

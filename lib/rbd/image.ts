@@ -133,7 +133,7 @@ export class Image extends ImageIo implements AsyncDisposable {
   }
 
   /**
-   * The clones: of the snapshot the image is opened at, or else of all its snapshots. Opens the image once more.
+   * The clones: of the snapshot the image is opened at, or else of all its snapshots; for those it opens the image once more.
    *
    * @implements rbd_list_children3
    */

@@ -115,10 +115,10 @@ const settings = [
 ]
 
 async function configFile(cluster: Cluster): Promise<FileHandle> {
-  const text = `[global]\n${await settingsOf(cluster)}`
+  const contents = `[global]\n${await settingsOf(cluster)}`
   const file = await namelessFile()
   try {
-    await file.writeFile(text)
+    await file.writeFile(contents)
     return file
   } catch (error) {
     await file.close()

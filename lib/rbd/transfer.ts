@@ -130,7 +130,10 @@ async function removeMade(pool: Pool, name: string, id: string, patienceMs: numb
   }
 }
 
-/** In the trash, where somebody else may have put it, or a removal that could not go on. */
+/**
+ * In the trash, where somebody else may have put it, or a removal that could not go on. Images of the old format have no id, and
+ * are never there.
+ */
 async function removeDiscarded(pool: Pool, id: string): Promise<void> {
   if (id === '') return
   try {

@@ -26,6 +26,7 @@ const filesAtOnce = 4
  */
 const limitSeconds = Number(process.env.TAP_TIMEOUT ?? 600)
 const env = { ...process.env, TAP_TIMEOUT: String(limitSeconds) }
+
 function allFiles(): string[] {
   const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
   // Those that take the longest come last by their names: begun first, they are not alone at the end.
@@ -52,7 +53,9 @@ function watch(file: string, child: ChildProcess): void {
     if (milliseconds > 0) look = setTimeout(printThreads, milliseconds * 0.95, file, child)
   }
   lookAfter(limitSeconds * 1000)
-  child.on('message', ({ setTimeout: limit }: { setTimeout?: number }) => limit !== undefined && lookAfter(limit))
+  child.on('message', (message: { setTimeout?: number } | null) => {
+    if (message?.setTimeout !== undefined) lookAfter(message.setTimeout)
+  })
   child.once('exit', () => clearTimeout(look))
 }
 
