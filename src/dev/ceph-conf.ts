@@ -8,6 +8,13 @@ const OSD_MEMORY_TARGET = 939_524_096
 
 const COMMIT_SECONDS = 0.02
 
+/**
+ * Of `osd heartbeat grace`, 20 s: for most of a year. A placement group whose lease has run out when an operation
+ * comes, because the OSD was stopped or its machine stood still, takes it for laggy, and looks again only when another OSD
+ * confirms the lease. Where there is no other, Ceph 16.2 lets its operations wait for ever, and calls itself healthy.
+ */
+const ENDLESS_LEASE_RATIO = 1_000_000
+
 /** Subsystems that write much at their default levels. */
 const QUIET = ['asok', 'auth', 'bdev', 'bluefs', 'bluestore', 'mds', 'mgr', 'mgrc', 'mon', 'monc', 'ms', 'objecter']
   .concat(['osd', 'paxos', 'rgw', 'rocksdb'])
@@ -56,6 +63,8 @@ export function cephConf(record: StackRecord): string {
       `osd pool default pg num = ${PLACEMENT_GROUPS}`,
       `osd pool default pgp num = ${PLACEMENT_GROUPS}`,
       `osd pool default pg autoscale mode = off`,
+      // With others, it is for how long a group waits whose OSD has died.
+      ...(settings.osds === 1 ? [`osd pool default read lease ratio = ${ENDLESS_LEASE_RATIO}`] : []),
       ...(settings.fastCommits ? [`paxos propose interval = ${COMMIT_SECONDS}`] : []),
     ],
     client: [`keyring = ${root}/keyring`],

@@ -90,6 +90,19 @@ t.test('more calls than librados has in flight by itself do not stop the event l
   await Promise.all(calls)
 })
 
+// With the leases that Ceph has by default, some placement group was lost for ever in four of ten runs.
+t.test('an OSD that was stopped for longer than its read leases last answers every call again', async t => {
+  const { pool, stop, cont } = await stackThatHangs(t)
+  const objects = Array.from({ length: 200 }, (_, i) => pool.object(`object-${i}`))
+  await Promise.all(objects.map(object => object.writeFull('x')))
+  stop()
+  const waiting = objects.map(object => object.stat())
+  await sleep(17_000)
+  cont()
+  await t.resolves(Promise.all(waiting), 'the calls that waited')
+  await t.resolves(Promise.all(objects.map(object => object.stat())), 'and those that come later')
+})
+
 t.test('a call on an OSD that stays away rejects in time', async t => {
   const { pool, stop } = await stackThatHangs(t, 2000)
   await pool.object('x').writeFull('x')
