@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "rbd/config.h"
+#include "rbd/lock.h"
 #include "rbd/options.h"
 
 namespace cephkit {
@@ -64,6 +65,11 @@ void Image::StartClose() {
     if (result == 0) return;
     rbd_aio_release(completion);
     closing_->Ended(Failure{"rbd_aio_close", -result, ""});
+}
+
+void Image::Explain(Failure& failure) {
+    if (failure.error != EROFS || !watches_ || locks_by_hand_) return;
+    if (!IsKeptByOther(*this)) failure.error = ETIMEDOUT;
 }
 
 namespace {

@@ -6,6 +6,8 @@
 // Threads: librbd takes calls from any. What blocks runs on workers; I/O starts on the JS thread and ends on
 //          one of librbd's, never two callbacks of one image at once.
 #pragma once
+#include <atomic>
+
 #include "rados/ioctx.h"
 #include "rbd/known_size.h"
 
@@ -21,6 +23,13 @@ public:
     rados_ioctx_t ioctx() const { return ioctx_; }
     KnownSize& known_size() { return known_size_; }
 
+    // Once the lock is asked for by hand, librbd does not take it for a change by itself.
+    void LockByHand() { locks_by_hand_ = true; }
+
+    // [worker] librbd says EROFS of every change that it could not get the exclusive lock for. Where nobody
+    // else keeps the image from being changed, it is the cluster that has not answered in time.
+    void Explain(Failure& failure);
+
 private:
     void StartDestroy(Closing* closing) override;
     // [JS thread, librados]
@@ -30,6 +39,7 @@ private:
     rbd_image_t image_;
     // As one does that is open for writing.
     const bool watches_;
+    std::atomic<bool> locks_by_hand_{false};
     KnownSize known_size_;
     Closing* closing_ = nullptr;
 };

@@ -89,7 +89,10 @@ Array ListSnapshots(Image& image, bool read_only) {
 }
 
 void Create(Image& image, const char* name, uint32_t flags, Progress* progress) {
-    Check("rbd_snap_create2", rbd_snap_create2(image, name, flags, Progress::Update, progress));
+    const int result = rbd_snap_create2(image, name, flags, Progress::Update, progress);
+    // librbd reads what the image's users answer to its question also where the cluster has not answered in
+    // time.
+    Check("rbd_snap_create2", result == -EBADMSG ? -ETIMEDOUT : result);
 }
 
 // There is progress only where librbd is to flatten clones.

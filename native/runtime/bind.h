@@ -123,6 +123,19 @@ Call* Make(Arguments& arguments) {
     }
 }
 
+// A parameter with an Explain() may know better why a blocking call failed. It is asked on the worker, and
+// may block.
+template <typename T, typename = void>
+struct ExplainsFailure : std::false_type {};
+template <typename T>
+struct ExplainsFailure<T, std::void_t<decltype(std::declval<T&>()->Explain(std::declval<Failure&>()))>>
+    : std::true_type {};
+
+template <typename T>
+void Explain(T& stored, Failure& failure) {
+    if constexpr (ExplainsFailure<T>::value) stored->Explain(failure);
+}
+
 template <auto function, Awaited awaited>
 class BlockingCall;
 
@@ -141,16 +154,25 @@ public:
 
     void Run() override {
         this->Attempt([this] {
-            if constexpr (std::is_void_v<Result>) {
-                this->Apply(function);
-            } else {
-                value_ = Value(this->Apply(function));
+            try {
+                CallFunction();
+            } catch (Failure& failure) {
+                std::apply([&](auto&... each) { (Explain(each, failure), ...); }, this->stored_);
+                throw;
             }
         });
         this->Finish();
     }
 
 private:
+    void CallFunction() {
+        if constexpr (std::is_void_v<Result>) {
+            this->Apply(function);
+        } else {
+            value_ = Value(this->Apply(function));
+        }
+    }
+
     Value Answer() override { return std::move(value_); }
 
     Value value_;

@@ -113,6 +113,52 @@ t.test('a call on an OSD that stays away rejects in time', async t => {
   t.ok(performance.now() - started < 8000)
 })
 
+/** Each on an image of its own, that has not the exclusive lock yet. */
+const changes: Record<string, (image: Image) => Promise<unknown>> = {
+  resize: image => image.resize(2 * MiB),
+  disableFeatures: image => image.disableFeatures(['fast-diff']),
+  'metadata.set': image => image.metadata.set('key', 'value'),
+  'metadata.remove': image => image.metadata.remove('key'),
+  createSnapshot: image => image.createSnapshot('new'),
+  'snapshot.protect': image => image.snapshot('one').protect(),
+  'snapshot.rename': image => image.snapshot('one').rename('two'),
+  'snapshot.rollback': image => image.snapshot('one').rollback(),
+  'snapshot.remove': image => image.snapshot('one').remove(),
+  setSnapshotLimit: image => image.setSnapshotLimit(9),
+  sparsify: image => image.sparsify(),
+  rebuildObjectMap: image => image.rebuildObjectMap(),
+}
+
+t.test('a change that the cluster has not answered in time says so', async t => {
+  const { pool, stop, cont } = await stackThatHangs(t, 2000)
+  const make = async (name: string) => {
+    await pool.createImage(name, { size: MiB })
+    await using image = await pool.openImage(name)
+    await image.createSnapshot('one')
+    await image.metadata.set('key', 'old')
+  }
+  // It is back before it is asked who has the lock; or it is not.
+  for (const seconds of [3, 10]) {
+    const waiting: [string, () => Promise<unknown>][] = []
+    for (const [name, change] of Object.entries(changes)) {
+      await make(`${name}-${seconds}`)
+      const image = await pool.openImage(`${name}-${seconds}`)
+      waiting.push([name, () => change(image)])
+    }
+    await make(`owned-${seconds}`)
+    const owned = await pool.openImage(`owned-${seconds}`)
+    await owned.write(0, Buffer.alloc(512))
+    waiting.push(['createSnapshot, with the lock', () => owned.createSnapshot('new')])
+
+    stop()
+    const timesOut = { name: 'TimeoutError', code: 'ETIMEDOUT', retryable: true }
+    const outcomes = waiting.map(([name, change]) => t.rejects(change(), timesOut, `${name}, of ${seconds} s`))
+    await sleep(seconds * 1000)
+    cont()
+    await Promise.all(outcomes)
+  }
+})
+
 t.test('an abort is heard at once, whatever there is to be closed', async t => {
   const { pool, stop, cont } = await stackThatHangs(t)
   await pool.createImage('disk', { size: MiB })

@@ -1,7 +1,7 @@
 /** An image that is opened read-only, or at a snapshot, is not changed by any method. */
 import t from 'tap'
 import { type Image, MiB } from '../../lib/index.js'
-import { testPool } from '../support/cluster.js'
+import { run, testCluster, testPool } from '../support/cluster.js'
 
 const changes: Record<string, (image: Image) => Promise<unknown>> = {
   resize: image => image.resize(2 * MiB),
@@ -30,6 +30,8 @@ const changes: Record<string, (image: Image) => Promise<unknown>> = {
   'config.setQos': image => image.config.setQos({ iops: { limit: 1 } }),
 }
 
+const readOnly = { name: 'ReadOnlyImageError', code: 'EROFS', retryable: false }
+
 t.test('an image opened', async t => {
   const pool = await testPool(t)
   await pool.createImage('disk', { size: MiB })
@@ -39,8 +41,39 @@ t.test('an image opened', async t => {
   for (const options of [{ readOnly: true }, { snapshot: 'one' }]) {
     await using reader = await pool.openImage('disk', options)
     for (const [name, change] of Object.entries(changes)) {
-      const readOnly = { name: 'ReadOnlyImageError', code: 'EROFS', retryable: false }
       await t.rejects(change(reader), readOnly, `${JSON.stringify(options)} refuses ${name}`)
     }
+  }
+})
+
+t.test('an image that rbd-mirror keeps as a copy of another', async t => {
+  const cluster = await testCluster(t)
+  const name = `mirror-${process.pid}`
+  await cluster.createPool(name)
+  t.teardown(() => cluster.deletePool(name))
+  const pool = await cluster.openPool(name)
+  await pool.initialize()
+  await run('rbd', 'mirror', 'pool', 'enable', name, 'image')
+  await run('rbd', 'mirror', 'pool', 'peer', 'add', name, 'client.nobody@elsewhere')
+  const demoted = async (mode: string) => {
+    await pool.createImage(mode, { size: MiB })
+    {
+      await using image = await pool.openImage(mode)
+      await image.createSnapshot('one')
+      await image.createSnapshot('protected', { protect: true })
+    }
+    await run('rbd', 'mirror', 'image', 'enable', `${name}/${mode}`, mode)
+    await run('rbd', 'mirror', 'image', 'demote', `${name}/${mode}`)
+    return pool.openImage(mode)
+  }
+  await using bySnapshot = await demoted('snapshot')
+  for (const [change, make] of Object.entries(changes)) {
+    await t.rejects(make(bySnapshot), readOnly, `refuses ${change}`)
+  }
+  await using byJournal = await demoted('journal')
+  // The others say more, or that they are not permitted.
+  const common = ['resize', 'disableFeatures', 'createSnapshot', 'protect', 'rename', 'metadata.set']
+  for (const [change, make] of Object.entries(changes).filter(([change]) => common.includes(change))) {
+    await t.rejects(make(byJournal), readOnly, `with a journal, refuses ${change}`)
   }
 })
