@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "rbd/config.h"
-#include "rbd/lock.h"
 #include "rbd/options.h"
 
 namespace cephkit {
@@ -67,9 +66,34 @@ void Image::StartClose() {
     closing_->Ended(Failure{"rbd_aio_close", -result, ""});
 }
 
-void Image::Explain(Failure& failure) {
-    if (failure.error != EROFS || !watches_ || locks_by_hand_) return;
-    if (!IsKeptByOther(*this)) failure.error = ETIMEDOUT;
+namespace {
+
+// [worker] Whether librbd refuses to change it, whoever has the lock. False where the cluster does not
+// answer.
+bool IsReadOnly(Image& image) {
+    if (!image.is_open_for_writing()) return true;
+    uint64_t features = 0;
+    int result = rbd_get_features(image, &features);
+    // A journal says by itself who may write, such as rbd-mirror alone.
+    if (result == 0 && (features & RBD_FEATURE_JOURNALING) != 0) return true;
+    uint64_t operations = 0;
+    if (result == 0) result = rbd_get_op_features(image, &operations);
+    // Of a librbd that is newer.
+    if (result == 0 && (operations & ~RBD_OPERATION_FEATURES_ALL) != 0) return true;
+    rbd_lock_mode_t mode;
+    char* owner = nullptr;
+    size_t count = 1;
+    // EINVAL: there is no lock, as librbd itself has opened the image read-only, being a copy that rbd-mirror
+    // keeps.
+    if (result == 0) result = rbd_lock_get_owners(image, &mode, &owner, &count);
+    if (result == 0) rbd_lock_get_owners_cleanup(&owner, count);
+    return result < 0 && result != -ENOENT && result != -ETIMEDOUT;
+}
+
+}  // namespace
+
+void ChangedImage::Explain(Failure& failure) const {
+    if (failure.error == EROFS && !IsReadOnly(*get())) failure.error = ETIMEDOUT;
 }
 
 namespace {
@@ -214,24 +238,24 @@ uint64_t UsedBytes(Image& image, const NullableString& from_snapshot, uint64_t o
     return sum.bytes;
 }
 
-void Resize(Image& image, uint64_t size, bool allow_shrink, Progress* progress) {
+void Resize(const ChangedImage& image, uint64_t size, bool allow_shrink, Progress* progress) {
     Check("rbd_resize2", rbd_resize2(image, size, allow_shrink, Progress::Update, progress));
 }
 
-void UpdateFeatures(Image& image, uint64_t features, bool enabled) {
+void UpdateFeatures(const ChangedImage& image, uint64_t features, bool enabled) {
     Check("rbd_update_features", rbd_update_features(image, features, enabled));
 }
 
-void Flatten(Image& image, Progress* progress) {
+void Flatten(const ChangedImage& image, Progress* progress) {
     Check("rbd_flatten_with_progress", rbd_flatten_with_progress(image, Progress::Update, progress));
 }
 
-void Sparsify(Image& image, uint64_t sparse_size, Progress* progress) {
+void Sparsify(const ChangedImage& image, uint64_t sparse_size, Progress* progress) {
     Check("rbd_sparsify_with_progress",
           rbd_sparsify_with_progress(image, sparse_size, Progress::Update, progress));
 }
 
-void RebuildObjectMap(Image& image, Progress* progress) {
+void RebuildObjectMap(const ChangedImage& image, Progress* progress) {
     Check("rbd_rebuild_object_map", rbd_rebuild_object_map(image, Progress::Update, progress));
 }
 
@@ -251,11 +275,11 @@ std::string GetImageMetadata(Image& image, const char* key) {
                        [&](char* value, size_t* size) { return rbd_metadata_get(image, key, value, size); });
 }
 
-void SetImageMetadata(Image& image, const char* key, const char* value) {
+void SetImageMetadata(const ChangedImage& image, const char* key, const char* value) {
     Check("rbd_metadata_set", rbd_metadata_set(image, key, value));
 }
 
-void RemoveImageMetadata(Image& image, const char* key) {
+void RemoveImageMetadata(const ChangedImage& image, const char* key) {
     Check("rbd_metadata_remove", rbd_metadata_remove(image, key));
 }
 

@@ -6,8 +6,6 @@
 // Threads: librbd takes calls from any. What blocks runs on workers; I/O starts on the JS thread and ends on
 //          one of librbd's, never two callbacks of one image at once.
 #pragma once
-#include <atomic>
-
 #include "rados/ioctx.h"
 #include "rbd/known_size.h"
 
@@ -21,14 +19,9 @@ public:
         : Handle(ioctx), ioctx_(*ioctx), image_(image), watches_(watches), known_size_(image) {}
     operator rbd_image_t() const { return image_; }
     rados_ioctx_t ioctx() const { return ioctx_; }
+    // And not at a snapshot.
+    bool is_open_for_writing() const { return watches_; }
     KnownSize& known_size() { return known_size_; }
-
-    // Once the lock is asked for by hand, librbd does not take it for a change by itself.
-    void LockByHand() { locks_by_hand_ = true; }
-
-    // [worker] librbd says EROFS of every change that it could not get the exclusive lock for. Where nobody
-    // else keeps the image from being changed, it is the cluster that has not answered in time.
-    void Explain(Failure& failure);
 
 private:
     void StartDestroy(Closing* closing) override;
@@ -39,9 +32,26 @@ private:
     rbd_image_t image_;
     // As one does that is open for writing.
     const bool watches_;
-    std::atomic<bool> locks_by_hand_{false};
     KnownSize known_size_;
     Closing* closing_ = nullptr;
+};
+
+// An image that a call changes. librbd says EROFS of everything that kept it from that, and from the
+// exclusive lock: also where the cluster has not answered in time.
+class ChangedImage : public std::shared_ptr<Image> {
+public:
+    explicit ChangedImage(std::shared_ptr<Image> image) : std::shared_ptr<Image>(std::move(image)) {}
+    operator rbd_image_t() const { return *get(); }
+
+    // [worker]
+    void Explain(Failure& failure) const;
+};
+
+template <>
+struct Parameter<const ChangedImage&> : PlainParameter<ChangedImage> {
+    static ChangedImage Take(Arguments& arguments) {
+        return ChangedImage(Parameter<Image&>::Take(arguments));
+    }
 };
 
 // [worker] Empty for one of the old format, which has none. Throws Failure.

@@ -12,7 +12,6 @@ bool IsOwner(Image& image) {
 }
 
 void Acquire(Image& image) {
-    image.LockByHand();
     Check("rbd_lock_acquire", rbd_lock_acquire(image, RBD_LOCK_MODE_EXCLUSIVE));
 }
 
@@ -62,20 +61,6 @@ void AdvisoryBreak(Image& image, const char* client, const char* cookie) {
 }
 
 }  // namespace
-
-bool IsKeptByOther(Image& image) {
-    uint64_t features = 0;
-    // A journal says by itself who may write, such as rbd-mirror alone.
-    if (rbd_get_features(image, &features) < 0 || (features & RBD_FEATURE_JOURNALING) != 0) return true;
-    rbd_lock_mode_t mode;
-    char* owner = nullptr;
-    size_t count = 1;
-    const int result = rbd_lock_get_owners(image, &mode, &owner, &count);
-    if (result < 0) return result != -ENOENT && result != -ETIMEDOUT;
-    rbd_lock_get_owners_cleanup(&owner, count);
-    int is_owner = 0;
-    return rbd_is_exclusive_lock_owner(image, &is_owner) < 0 || is_owner == 0;
-}
 
 void InitRbdLock(Exports& exports) {
     exports.Blocking<IsOwner>("imageLockIsOwner");

@@ -4,10 +4,6 @@
 
 namespace cephkit {
 
-// [worker] Whether another client has the exclusive lock, or may have made librbd refuse it; true also where
-// that cannot be known, unless because the cluster does not answer.
-bool IsKeptByOther(Image& image);
-
 void InitRbdLock(Exports& exports);
 
 }  // namespace cephkit

@@ -88,36 +88,36 @@ Array ListSnapshots(Image& image, bool read_only) {
     return ListOf(view);
 }
 
-void Create(Image& image, const char* name, uint32_t flags, Progress* progress) {
+void Create(const ChangedImage& image, const char* name, uint32_t flags, Progress* progress) {
     const int result = rbd_snap_create2(image, name, flags, Progress::Update, progress);
-    // librbd reads what the image's users answer to its question also where the cluster has not answered in
-    // time.
+    // Before a snapshot, librbd asks the image's users to hold their I/O. It decodes their answers even where
+    // there are none, as the cluster has not answered in time.
     Check("rbd_snap_create2", result == -EBADMSG ? -ETIMEDOUT : result);
 }
 
 // There is progress only where librbd is to flatten clones.
-void Remove(Image& image, const char* name, bool unprotect) {
+void Remove(const ChangedImage& image, const char* name, bool unprotect) {
     const uint32_t flags = unprotect ? RBD_SNAP_REMOVE_UNPROTECT : 0;
     Check("rbd_snap_remove2", rbd_snap_remove2(image, name, flags, nullptr, nullptr));
 }
 
-void RemoveById(Image& image, uint64_t id) {
+void RemoveById(const ChangedImage& image, uint64_t id) {
     Check("rbd_snap_remove_by_id", rbd_snap_remove_by_id(image, id));
 }
 
-void Rename(Image& image, const char* name, const char* new_name) {
+void Rename(const ChangedImage& image, const char* name, const char* new_name) {
     Check("rbd_snap_rename", rbd_snap_rename(image, name, new_name));
 }
 
-void Protect(Image& image, const char* name) {
+void Protect(const ChangedImage& image, const char* name) {
     Check("rbd_snap_protect", rbd_snap_protect(image, name));
 }
 
-void Unprotect(Image& image, const char* name) {
+void Unprotect(const ChangedImage& image, const char* name) {
     Check("rbd_snap_unprotect", rbd_snap_unprotect(image, name));
 }
 
-void Rollback(Image& image, const char* name, Progress* progress) {
+void Rollback(const ChangedImage& image, const char* name, Progress* progress) {
     Check("rbd_snap_rollback_with_progress",
           rbd_snap_rollback_with_progress(image, name, Progress::Update, progress));
 }
@@ -150,11 +150,11 @@ Value GetLimit(Image& image) {
     return limit == UINT64_MAX ? Value(nullptr) : Value(limit);
 }
 
-void SetLimit(Image& image, uint64_t limit) {
+void SetLimit(const ChangedImage& image, uint64_t limit) {
     Check("rbd_snap_set_limit", rbd_snap_set_limit(image, limit));
 }
 
-void ClearLimit(Image& image) {
+void ClearLimit(const ChangedImage& image) {
     Check("rbd_snap_set_limit", rbd_snap_set_limit(image, UINT64_MAX));
 }
 

@@ -76,8 +76,9 @@ protected:
     // Does what there is to do, unless nobody waits for it any more.
     template <typename Function>
     void Attempt(Function&& function) {
-        failure_ = token_ != nullptr && token_->aborted ? Aborted() : Caught(function);
+        failure_ = aborted() ? Aborted() : Caught(function);
     }
+    bool aborted() const { return token_ != nullptr && token_->aborted; }
     bool failed() const { return failure_.has_value(); }
 
     template <typename Function>
@@ -128,12 +129,12 @@ Call* Make(Arguments& arguments) {
 template <typename T, typename = void>
 struct ExplainsFailure : std::false_type {};
 template <typename T>
-struct ExplainsFailure<T, std::void_t<decltype(std::declval<T&>()->Explain(std::declval<Failure&>()))>>
+struct ExplainsFailure<T, std::void_t<decltype(std::declval<T&>().Explain(std::declval<Failure&>()))>>
     : std::true_type {};
 
 template <typename T>
 void Explain(T& stored, Failure& failure) {
-    if constexpr (ExplainsFailure<T>::value) stored->Explain(failure);
+    if constexpr (ExplainsFailure<T>::value) stored.Explain(failure);
 }
 
 template <auto function, Awaited awaited>
@@ -157,7 +158,9 @@ public:
             try {
                 CallFunction();
             } catch (Failure& failure) {
-                std::apply([&](auto&... each) { (Explain(each, failure), ...); }, this->stored_);
+                if (!this->aborted()) {
+                    std::apply([&](auto&... each) { (Explain(each, failure), ...); }, this->stored_);
+                }
                 throw;
             }
         });

@@ -9,9 +9,9 @@ const OSD_MEMORY_TARGET = 939_524_096
 const COMMIT_SECONDS = 0.02
 
 /**
- * Of `osd heartbeat grace`, 20 s: for most of a year. A placement group whose lease has run out when an operation
- * comes, because the OSD was stopped or its machine stood still, takes it for laggy, and looks again only when another OSD
- * confirms the lease. Where there is no other, Ceph 16.2 lets its operations wait for ever, and calls itself healthy.
+ * Times `osd heartbeat grace`, 20 s: 231 days. Ceph 16.2 never wakes a placement group of one copy whose lease ran out, for the
+ * OSD was stopped or its machine stood still, before an operation came: its operations wait for ever, and the cluster calls itself
+ * healthy.
  */
 const ENDLESS_LEASE_RATIO = 1_000_000
 

@@ -54,6 +54,7 @@ t.test('an image that rbd-mirror keeps as a copy of another', async t => {
   const pool = await cluster.openPool(name)
   await pool.initialize()
   await run('rbd', 'mirror', 'pool', 'enable', name, 'image')
+  // Without a peer, there are no copies by snapshots.
   await run('rbd', 'mirror', 'pool', 'peer', 'add', name, 'client.nobody@elsewhere')
   const demoted = async (mode: string) => {
     await pool.createImage(mode, { size: MiB })
@@ -71,7 +72,7 @@ t.test('an image that rbd-mirror keeps as a copy of another', async t => {
     await t.rejects(make(bySnapshot), readOnly, `refuses ${change}`)
   }
   await using byJournal = await demoted('journal')
-  // The others say more, or that they are not permitted.
+  // To others, librbd has another answer, such as EPERM to a write.
   const common = ['resize', 'disableFeatures', 'createSnapshot', 'protect', 'rename', 'metadata.set']
   for (const [change, make] of Object.entries(changes).filter(([change]) => common.includes(change))) {
     await t.rejects(make(byJournal), readOnly, `with a journal, refuses ${change}`)
