@@ -127,7 +127,10 @@ export class ImageDeferredError extends CephError {}
 export class ShrinkNotAllowedError extends CephError {}
 /** EINVAL, EDOM, ENAMETOOLONG, EFBIG, EMSGSIZE, EXDEV, and ERANGE for a limit: Ceph refused an argument. */
 export class InvalidArgumentError extends CephError {}
-/** EROFS: opened read-only, or at a snapshot; or writing without the exclusive lock, which another client keeps. */
+/**
+ * EROFS: opened read-only, or at a snapshot; a copy that rbd-mirror keeps; or writing without the exclusive lock, which another
+ * client keeps.
+ */
 export class ReadOnlyImageError extends CephError {}
 /** EPERM: no key slot of the encrypted image opens with this passphrase. */
 export class WrongPassphraseError extends CephError {}

@@ -9,9 +9,9 @@ const OSD_MEMORY_TARGET = 939_524_096
 const COMMIT_SECONDS = 0.02
 
 /**
- * Times `osd heartbeat grace`, 20 s: 231 days. Ceph 16.2 never wakes a placement group of one copy whose lease ran out, for the
- * OSD was stopped or its machine stood still, before an operation came: its operations wait for ever, and the cluster calls itself
- * healthy.
+ * Times `osd heartbeat grace`, 20 s: 231 days. A lease runs out when the OSD is stopped, or its machine stands still. An operation
+ * that comes before it is renewed then makes Ceph 16.2 hold back its placement group; one with a single copy it holds back for
+ * ever, and calls the cluster healthy.
  */
 const ENDLESS_LEASE_RATIO = 1_000_000
 
@@ -63,7 +63,7 @@ export function cephConf(record: StackRecord): string {
       `osd pool default pg num = ${PLACEMENT_GROUPS}`,
       `osd pool default pgp num = ${PLACEMENT_GROUPS}`,
       `osd pool default pg autoscale mode = off`,
-      // With others, it is for how long a group waits whose OSD has died.
+      // With more OSDs, a group whose OSD has died waits for as long as its lease.
       ...(settings.osds === 1 ? [`osd pool default read lease ratio = ${ENDLESS_LEASE_RATIO}`] : []),
       ...(settings.fastCommits ? [`paxos propose interval = ${COMMIT_SECONDS}`] : []),
     ],

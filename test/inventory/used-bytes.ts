@@ -6,22 +6,9 @@ import { operationsOf } from '../../scripts/bench/osd.js'
 import { readConfig } from '../../src/agent/index.js'
 import { forEachLimited } from '../../src/concurrency.js'
 import { collectInventory, type InventoryVolume, inventorySchema } from '../../src/inventory/collect.js'
-import { rbdJson, run, testCluster } from '../support/cluster.js'
+import { rbdJson, run, testWholePool } from '../support/cluster.js'
 import { ownPool } from '../support/own-cluster.js'
 import { python } from '../support/python.js'
-
-let pools = 0
-
-/** A pool of the test's own, as the setting for volumes has no namespace. */
-async function volumePool(t: Test): Promise<Pool> {
-  const cluster = await testCluster(t)
-  const name = `inventory-${process.pid}-${++pools}`
-  await cluster.createPool(name)
-  t.teardown(() => cluster.deletePool(name))
-  const pool = await cluster.openPool(name)
-  await pool.initialize()
-  return pool
-}
 
 async function collect(pool: Pool, signal = new AbortController().signal): Promise<InventoryVolume[]> {
   const environment = { BROKER_URL: 'amqp://nowhere', CEPH_DEFAULT_POOL: pool.name, CEPH_CATALOG_POOL: 'no-such-pool' }
@@ -54,7 +41,7 @@ async function write(pool: Pool, name: string, ...offsets: number[]): Promise<vo
 }
 
 t.test('a write by somebody else is seen in the next inventory', async t => {
-  const pool = await volumePool(t)
+  const pool = await testWholePool(t)
   // Enough others, so that the one that changes is looked at by itself.
   for (let i = 0; i < 12; i++) await pool.createImage(`idle-${i}`, { size: 64 * MiB })
   await pool.createImage('disk', { size: 64 * MiB })
@@ -137,7 +124,7 @@ with rbd.Image(ioctx, 'disk') as image:
 })
 
 t.test('what cannot be measured is left out, also where it could be before', async t => {
-  const pool = await volumePool(t)
+  const pool = await testWholePool(t)
   await pool.createImage('flagged', { size: 16 * MiB })
   await pool.createImage('mapless', { size: 16 * MiB })
   await pool.createImage('never', { size: 16 * MiB, features: ['layering'] })
@@ -159,7 +146,7 @@ t.test('what cannot be measured is left out, also where it could be before', asy
 })
 
 t.test('an inventory that is given up is followed by a whole one', async t => {
-  const pool = await volumePool(t)
+  const pool = await testWholePool(t)
   for (const name of ['one', 'two']) await pool.createImage(name, { size: 16 * MiB })
   await collect(pool)
   await write(pool, 'two', 0)

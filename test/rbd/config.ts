@@ -1,6 +1,6 @@
-import t, { type Test } from 'tap'
-import { MiB, type Pool, type QosChange } from '../../lib/index.js'
-import { rbdJson, run, testCluster, testPool } from '../support/cluster.js'
+import t from 'tap'
+import { MiB, type QosChange } from '../../lib/index.js'
+import { rbdJson, run, testPool, testWholePool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 
 interface Setting {
@@ -13,17 +13,6 @@ interface Setting {
 async function overrides(...args: string[]): Promise<Record<string, string>> {
   const settings: Setting[] = await rbdJson('config', ...args)
   return Object.fromEntries(settings.filter(each => each.source === args[0]).map(({ name, value }) => [name, value]))
-}
-
-/** A pool of its own, for its settings are those of all its images. */
-async function ownPool(t: Test): Promise<Pool> {
-  const cluster = await testCluster(t)
-  const name = `cephkit-config-${process.pid}`
-  await cluster.createPool(name)
-  t.teardown(() => cluster.deletePool(name))
-  const pool = await cluster.openPool(name)
-  await pool.initialize()
-  return pool
 }
 
 t.test('the settings of an image', async t => {
@@ -114,7 +103,7 @@ t.test('the limits of an image', async t => {
 })
 
 t.test('the settings of a pool', async t => {
-  const pool = await ownPool(t)
+  const pool = await testWholePool(t)
   await pool.createNamespace('tenant')
   const tenant = await pool.cluster.openPool(pool.name, { namespace: 'tenant' })
   await tenant.createImage('disk', { size: MiB })

@@ -4,7 +4,7 @@ import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { type ImageDetails, KiB, MiB, type Pool, type UnreadableImage } from '../../lib/index.js'
 import { operationsOf } from '../../scripts/bench/osd.js'
-import { rbdJson, run, testCluster, testPool } from '../support/cluster.js'
+import { rbdJson, run, testCluster, testPool, testWholePool } from '../support/cluster.js'
 import { ownPool } from '../support/own-cluster.js'
 import { python } from '../support/python.js'
 
@@ -128,21 +128,16 @@ t.test('more snapshots than are asked for at once', async t => {
 })
 
 t.test('images of the old format, and in migration, are opened', async t => {
-  const cluster = await testCluster(t)
-  const name = `listing-${process.pid}`
-  await cluster.createPool(name)
-  t.teardown(() => cluster.deletePool(name))
-  const pool = await cluster.openPool(name)
-  await pool.initialize()
+  const pool = await testWholePool(t)
   const env = { ...process.env, RBD_FORCE_ALLOW_V1: '1' }
-  const create = ['create', '--image-format', '1', '--size', '5M', `${name}/old`]
+  const create = ['create', '--image-format', '1', '--size', '5M', `${pool.name}/old`]
   await promisify(execFile)('rbd', create, { env })
   await snapshot(pool, 'old', 'one')
   await sameAsOpenedAndListedByRbd(t, pool)
   await pool.createImage('new', { size: MiB })
   await pool.createImage('moves', { size: 2 * MiB })
   await snapshot(pool, 'moves', 'one')
-  await run('rbd', 'migration', 'prepare', `${name}/moves`, `${name}/moved`)
+  await run('rbd', 'migration', 'prepare', `${pool.name}/moves`, `${pool.name}/moved`)
   await sameAsOpenedAndListedByRbd(t, pool)
   const [old] = (await collect(pool.listImageDetails())).filter(each => each.name === 'old')
   t.match(old, { id: '', format: 1, size: 5 * MiB, features: [], snapshots: [{ name: 'one' }] })

@@ -1,7 +1,7 @@
-/** An image that is opened read-only, or at a snapshot, is not changed by any method. */
+/** An image that is opened read-only, or at a snapshot, or that mirrors another, is not changed by any method. */
 import t from 'tap'
 import { type Image, MiB } from '../../lib/index.js'
-import { run, testCluster, testPool } from '../support/cluster.js'
+import { run, testPool, testWholePool } from '../support/cluster.js'
 
 const changes: Record<string, (image: Image) => Promise<unknown>> = {
   resize: image => image.resize(2 * MiB),
@@ -47,15 +47,10 @@ t.test('an image opened', async t => {
 })
 
 t.test('an image that rbd-mirror keeps as a copy of another', async t => {
-  const cluster = await testCluster(t)
-  const name = `mirror-${process.pid}`
-  await cluster.createPool(name)
-  t.teardown(() => cluster.deletePool(name))
-  const pool = await cluster.openPool(name)
-  await pool.initialize()
-  await run('rbd', 'mirror', 'pool', 'enable', name, 'image')
+  const pool = await testWholePool(t)
+  await run('rbd', 'mirror', 'pool', 'enable', pool.name, 'image')
   // Without a peer, there are no copies by snapshots.
-  await run('rbd', 'mirror', 'pool', 'peer', 'add', name, 'client.nobody@elsewhere')
+  await run('rbd', 'mirror', 'pool', 'peer', 'add', pool.name, 'client.nobody@elsewhere')
   const demoted = async (mode: string) => {
     await pool.createImage(mode, { size: MiB })
     {
@@ -63,8 +58,8 @@ t.test('an image that rbd-mirror keeps as a copy of another', async t => {
       await image.createSnapshot('one')
       await image.createSnapshot('protected', { protect: true })
     }
-    await run('rbd', 'mirror', 'image', 'enable', `${name}/${mode}`, mode)
-    await run('rbd', 'mirror', 'image', 'demote', `${name}/${mode}`)
+    await run('rbd', 'mirror', 'image', 'enable', `${pool.name}/${mode}`, mode)
+    await run('rbd', 'mirror', 'image', 'demote', `${pool.name}/${mode}`)
     return pool.openImage(mode)
   }
   await using bySnapshot = await demoted('snapshot')

@@ -1,6 +1,6 @@
 import t, { type Test } from 'tap'
 import { type Image, MiB, type Pool } from '../../lib/index.js'
-import { rbdJson, run, testCluster, testPool } from '../support/cluster.js'
+import { rbdJson, run, testPool, testWholePool } from '../support/cluster.js'
 import { fails } from '../support/failures.js'
 import { python } from '../support/python.js'
 
@@ -63,13 +63,8 @@ t.test('snapshots are listed as they are, also by who has the image open for rea
 })
 
 t.test('snapshots of an image of the old format, which has no id, are listed', async t => {
-  const cluster = await testCluster(t)
-  const name = `snapshot-${process.pid}`
-  await cluster.createPool(name)
-  t.teardown(() => cluster.deletePool(name))
-  const pool = await cluster.openPool(name)
-  await pool.initialize()
-  await run('env', 'RBD_FORCE_ALLOW_V1=1', 'rbd', 'create', '--image-format', '1', '--size', '5M', `${name}/old`)
+  const pool = await testWholePool(t)
+  await run('env', 'RBD_FORCE_ALLOW_V1=1', 'rbd', 'create', '--image-format', '1', '--size', '5M', `${pool.path}/old`)
   await using image = await pool.openImage('old')
   await image.createSnapshot('one')
   t.match(await image.listSnapshots(), [{ name: 'one', size: 5 * MiB, protected: false }])

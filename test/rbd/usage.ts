@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { type Image, type ImageUsage, KiB, MiB, type Pool, TiB, type UnreadableImage } from '../../lib/index.js'
 import { operationsOf } from '../../scripts/bench/osd.js'
-import { rbdJson, run, testCluster, testPool } from '../support/cluster.js'
+import { rbdJson, run, testPool, testWholePool } from '../support/cluster.js'
 import { ownPool } from '../support/own-cluster.js'
 
 async function usageOf(pool: Pool): Promise<(ImageUsage | UnreadableImage)[]> {
@@ -260,13 +260,8 @@ t.test('costs two round trips an image', async t => {
 })
 
 t.test('an image of the old format', async t => {
-  const cluster = await testCluster(t)
-  const name = `usage-${process.pid}`
-  await cluster.createPool(name)
-  t.teardown(() => cluster.deletePool(name))
-  const pool = await cluster.openPool(name)
-  await pool.initialize()
-  await run('env', 'RBD_FORCE_ALLOW_V1=1', 'rbd', 'create', '--image-format', '1', '--size', '9M', `${name}/old`)
+  const pool = await testWholePool(t)
+  await run('env', 'RBD_FORCE_ALLOW_V1=1', 'rbd', 'create', '--image-format', '1', '--size', '9M', `${pool.path}/old`)
   const image = await pool.openImage('old')
   await write(image, 1)
   await image.createSnapshot('one')

@@ -28,6 +28,17 @@ export async function testPool(t: Test, options: ConnectOptions = {}): Promise<P
   return cluster.openPool(poolName, { namespace })
 }
 
+/** A pool of the test's own, for what belongs to a pool as a whole, or is in no namespace. It goes with the test. */
+export async function testWholePool(t: Test): Promise<Pool> {
+  const cluster = await testCluster(t)
+  const name = `${basename(process.argv[1] ?? 'test', '.js')}-${process.pid}-${++namespaces}`
+  await cluster.createPool(name)
+  t.teardown(() => cluster.deletePool(name))
+  const pool = await cluster.openPool(name)
+  await pool.initialize()
+  return pool
+}
+
 /** Runs a program that is not cephkit; answers what it prints. One that hangs is ended, and the error names it. */
 export async function run(program: string, ...args: string[]): Promise<string> {
   return runFor(120, program, ...args)
