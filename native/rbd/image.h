@@ -36,8 +36,8 @@ private:
     Closing* closing_ = nullptr;
 };
 
-// An image that a call changes. librbd says EROFS of everything that kept it from that, and from the
-// exclusive lock: also where the cluster has not answered in time.
+// An image that a call changes. Without the exclusive lock librbd refuses that with EROFS, whatever kept it
+// from the lock: also where the cluster has not answered in time.
 class ChangedImage : public std::shared_ptr<Image> {
 public:
     explicit ChangedImage(std::shared_ptr<Image> image) : std::shared_ptr<Image>(std::move(image)) {}

@@ -9,7 +9,7 @@ import t, { type Test } from 'tap'
 import { MiB, type Pool } from '../../lib/index.js'
 import { startStack } from '../../src/dev/stack.js'
 import { until } from '../support/broker.js'
-import { run, testCluster } from '../support/cluster.js'
+import { run, testCluster, testWholePool } from '../support/cluster.js'
 import { FileServer } from '../support/file-server.js'
 import { testFolder } from '../support/golden.js'
 import { exported, sparseContent } from '../support/sparse.js'
@@ -29,16 +29,9 @@ function start(env: NodeJS.ProcessEnv, ...args: string[]) {
   return { child, output, ended: once(child, 'close') as Promise<[code: number | null, signal: string | null]> }
 }
 
-let pools = 0
-
 async function catalogPool(t: Test): Promise<{ pool: Pool; env: NodeJS.ProcessEnv }> {
-  const cluster = await testCluster(t)
-  const name = `command-${process.pid}-${++pools}`
-  await cluster.createPool(name)
-  t.teardown(() => cluster.deletePool(name))
-  const pool = await cluster.openPool(name)
-  await pool.initialize()
-  return { pool, env: { ...process.env, BROKER_URL: undefined, CEPH_CATALOG_POOL: name } }
+  const pool = await testWholePool(t)
+  return { pool, env: { ...process.env, BROKER_URL: undefined, CEPH_CATALOG_POOL: pool.name } }
 }
 
 const names = async (pool: Pool) => (await pool.listImages()).map(({ name }) => name)

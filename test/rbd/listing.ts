@@ -130,14 +130,14 @@ t.test('more snapshots than are asked for at once', async t => {
 t.test('images of the old format, and in migration, are opened', async t => {
   const pool = await testWholePool(t)
   const env = { ...process.env, RBD_FORCE_ALLOW_V1: '1' }
-  const create = ['create', '--image-format', '1', '--size', '5M', `${pool.name}/old`]
+  const create = ['create', '--image-format', '1', '--size', '5M', `${pool.path}/old`]
   await promisify(execFile)('rbd', create, { env })
   await snapshot(pool, 'old', 'one')
   await sameAsOpenedAndListedByRbd(t, pool)
   await pool.createImage('new', { size: MiB })
   await pool.createImage('moves', { size: 2 * MiB })
   await snapshot(pool, 'moves', 'one')
-  await run('rbd', 'migration', 'prepare', `${pool.name}/moves`, `${pool.name}/moved`)
+  await run('rbd', 'migration', 'prepare', `${pool.path}/moves`, `${pool.path}/moved`)
   await sameAsOpenedAndListedByRbd(t, pool)
   const [old] = (await collect(pool.listImageDetails())).filter(each => each.name === 'old')
   t.match(old, { id: '', format: 1, size: 5 * MiB, features: [], snapshots: [{ name: 'one' }] })

@@ -9,7 +9,9 @@ import { Cluster, type ConnectOptions, type Pool } from '../../lib/index.js'
 import './stack.js'
 
 const poolName = 'rbd'
-let namespaces = 0
+let names = 0
+
+const nextName = () => `${basename(process.argv[1] ?? 'test', '.js')}-${process.pid}-${++names}`
 
 /** A connection that ends with the test. */
 export async function testCluster(t: Test, options: ConnectOptions = {}): Promise<Cluster> {
@@ -21,7 +23,7 @@ export async function testCluster(t: Test, options: ConnectOptions = {}): Promis
 /** A namespace of the test's own. It is left behind, for a look at it when the test has failed. */
 export async function testPool(t: Test, options: ConnectOptions = {}): Promise<Pool> {
   const cluster = await testCluster(t, options)
-  const namespace = `${basename(process.argv[1] ?? 'test', '.js')}-${process.pid}-${++namespaces}`
+  const namespace = nextName()
   const pool = await cluster.openPool(poolName)
   await pool.createNamespace(namespace)
   await pool.close()
@@ -31,7 +33,7 @@ export async function testPool(t: Test, options: ConnectOptions = {}): Promise<P
 /** A pool of the test's own, for what belongs to a pool as a whole, or is in no namespace. It goes with the test. */
 export async function testWholePool(t: Test): Promise<Pool> {
   const cluster = await testCluster(t)
-  const name = `${basename(process.argv[1] ?? 'test', '.js')}-${process.pid}-${++namespaces}`
+  const name = nextName()
   await cluster.createPool(name)
   t.teardown(() => cluster.deletePool(name))
   const pool = await cluster.openPool(name)
